@@ -1,0 +1,1 @@
+//! The workshop of end-to-end tests.
