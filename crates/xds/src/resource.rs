@@ -1,0 +1,172 @@
+//! Name, version by content, bytes serialised once.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use catamaran_wire as wire;
+use wire::{Message, TypeUrl};
+
+/// The first 128 bits of the BLAKE3 hash of a resource's bytes: equal content has an equal version on every replica.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Version([u8; 16]);
+
+impl Version {
+    /// The version of these bytes.
+    pub fn of(bytes: &[u8]) -> Version {
+        let hash = blake3::hash(bytes);
+        let mut version = [0; 16];
+        version.copy_from_slice(&hash.as_bytes()[..16]);
+        Version(version)
+    }
+
+    /// Reads 32 hex digits, as they are on the wire.
+    pub fn parse(text: &str) -> Option<Version> {
+        let digits = text.as_bytes();
+        if digits.len() != 32 {
+            return None;
+        }
+        let mut version = [0; 16];
+        for (byte, pair) in version.iter_mut().zip(digits.chunks(2)) {
+            let pair = std::str::from_utf8(pair).ok()?;
+            *byte = u8::from_str_radix(pair, 16).ok()?;
+        }
+        Some(Version(version))
+    }
+}
+
+impl fmt::Display for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Version {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The kinds of resources we serve, in make-before-break order.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum TypeUrlKind {
+    /// `envoy.config.cluster.v3.Cluster`
+    Cluster,
+    /// `envoy.config.endpoint.v3.ClusterLoadAssignment`
+    Endpoints,
+    /// `envoy.config.listener.v3.Listener`
+    Listener,
+    /// `envoy.config.route.v3.RouteConfiguration`
+    Route,
+    /// `catamaran.v1.Issuers`
+    Issuers,
+    /// `istio.networking.nds.v1.NameTable`
+    Names,
+}
+
+impl TypeUrlKind {
+    /// All kinds, in make-before-break order.
+    pub const ALL: [TypeUrlKind; 6] = [
+        TypeUrlKind::Issuers,
+        TypeUrlKind::Cluster,
+        TypeUrlKind::Endpoints,
+        TypeUrlKind::Listener,
+        TypeUrlKind::Route,
+        TypeUrlKind::Names,
+    ];
+
+    /// The type URL on the wire.
+    pub fn url(self) -> &'static str {
+        match self {
+            TypeUrlKind::Cluster => wire::cluster::Cluster::TYPE_URL,
+            TypeUrlKind::Endpoints => wire::endpoint::ClusterLoadAssignment::TYPE_URL,
+            TypeUrlKind::Listener => wire::listener::Listener::TYPE_URL,
+            TypeUrlKind::Route => wire::route::RouteConfiguration::TYPE_URL,
+            TypeUrlKind::Issuers => wire::own::Issuers::TYPE_URL,
+            TypeUrlKind::Names => wire::names::NameTable::TYPE_URL,
+        }
+    }
+
+    /// The kind of a type URL; `None` for one we do not serve.
+    pub fn of(url: &str) -> Option<TypeUrlKind> {
+        Self::ALL.into_iter().find(|kind| kind.url() == url)
+    }
+
+    /// Whether clients ask for all of the kind (`*`) or by name.
+    pub fn is_wildcard(self) -> bool {
+        !matches!(self, TypeUrlKind::Endpoints | TypeUrlKind::Route)
+    }
+}
+
+/// One resource, ready to be sent: shared by all proxies that hear the same.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// Of which kind.
+    pub kind: TypeUrlKind,
+    /// Unique within its kind.
+    pub name: Arc<str>,
+    /// Hash of `bytes`.
+    pub version: Version,
+    /// The encoded message, without its `Any`.
+    pub bytes: Bytes,
+}
+
+impl Resource {
+    /// Encodes `message` once.
+    pub fn new<M: Message>(kind: TypeUrlKind, name: impl Into<Arc<str>>, message: &M) -> Resource {
+        let bytes = Bytes::from(message.encode_to_vec());
+        Resource {
+            kind,
+            name: name.into(),
+            version: Version::of(&bytes),
+            bytes,
+        }
+    }
+}
+
+/// Resources of all kinds, by kind and name.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ResourceSet {
+    resources: BTreeMap<TypeUrlKind, BTreeMap<Arc<str>, Arc<Resource>>>,
+}
+
+impl ResourceSet {
+    /// Adds or replaces one.
+    pub fn insert(&mut self, resource: Arc<Resource>) {
+        self.resources
+            .entry(resource.kind)
+            .or_default()
+            .insert(resource.name.clone(), resource);
+    }
+
+    /// Takes one out.
+    pub fn remove(&mut self, kind: TypeUrlKind, name: &str) -> Option<Arc<Resource>> {
+        self.resources.get_mut(&kind)?.remove(name)
+    }
+
+    /// One by kind and name.
+    pub fn get(&self, kind: TypeUrlKind, name: &str) -> Option<&Arc<Resource>> {
+        self.resources.get(&kind)?.get(name)
+    }
+
+    /// All of a kind, by name.
+    pub fn of_kind(&self, kind: TypeUrlKind) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.get(&kind).into_iter().flat_map(|all| all.values())
+    }
+
+    /// All, by kind and name.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Resource>> {
+        self.resources.values().flat_map(|all| all.values())
+    }
+
+    /// How many there are.
+    pub fn len(&self) -> usize {
+        self.resources.values().map(BTreeMap::len).sum()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
