@@ -47,6 +47,8 @@ pub mod csr;
 pub mod discovery;
 pub mod endpoint;
 pub mod extension;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 pub mod hcm;
 pub mod health;
 pub mod listener;

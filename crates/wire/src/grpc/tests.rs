@@ -1,0 +1,142 @@
+use futures_util::{StreamExt, stream};
+
+use super::*;
+use crate::TypeUrl;
+use crate::cluster::Cluster;
+
+/// Answers each request with its own type, and a nonce that counts.
+struct Echo;
+
+impl AggregatedDiscoveryService for Echo {
+    async fn stream_aggregated_resources(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
+        let answers = request.into_inner().enumerate().map(|(index, asked)| {
+            asked.map(|asked| DiscoveryResponse {
+                type_url: asked.type_url,
+                nonce: index.to_string(),
+                ..Default::default()
+            })
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
+        let answers = request.into_inner().map(|asked| {
+            asked.map(|asked| DeltaDiscoveryResponse {
+                type_url: asked.type_url,
+                removed_resources: asked.resource_names_unsubscribe,
+                ..Default::default()
+            })
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+}
+
+impl IstioCertificateService for Echo {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        match request.metadata().get("authorization") {
+            Some(_) => Ok(Response::new(IstioCertificateResponse {
+                cert_chain: vec![request.into_inner().csr, "root".into()],
+            })),
+            None => Err(Status::unauthenticated("no token")),
+        }
+    }
+}
+
+fn discovery() -> AggregatedDiscoveryServer<Echo> {
+    AggregatedDiscoveryServer::new(Arc::new(Echo))
+}
+
+#[tokio::test]
+async fn the_state_of_the_world_goes_both_ways() {
+    let asked = DiscoveryRequest {
+        type_url: Cluster::TYPE_URL.into(),
+        ..Default::default()
+    };
+    let answers = AggregatedDiscoveryClient::new(discovery())
+        .stream_aggregated_resources(stream::iter([asked.clone(), asked]))
+        .await
+        .unwrap();
+    let nonces: Vec<String> = answers
+        .into_inner()
+        .map(|answer| answer.unwrap().nonce)
+        .collect()
+        .await;
+    assert_eq!(nonces, ["0", "1"]);
+}
+
+#[tokio::test]
+async fn changes_go_both_ways() {
+    let asked = DeltaDiscoveryRequest {
+        type_url: Cluster::TYPE_URL.into(),
+        resource_names_unsubscribe: vec!["gone".into()],
+        ..Default::default()
+    };
+    let mut answers = AggregatedDiscoveryClient::new(discovery())
+        .delta_aggregated_resources(stream::iter([asked]))
+        .await
+        .unwrap()
+        .into_inner();
+    let answer = answers.message().await.unwrap().unwrap();
+    assert_eq!(
+        (answer.type_url.as_str(), answer.removed_resources),
+        (Cluster::TYPE_URL, vec!["gone".into()])
+    );
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_certificate_is_signed_for_a_token_only() {
+    let mut client = IstioCertificateClient::new(IstioCertificateServer::new(Arc::new(Echo)));
+    let asked = IstioCertificateRequest {
+        csr: "csr".into(),
+        ..Default::default()
+    };
+    let refused = client.create_certificate(asked.clone()).await.unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unauthenticated);
+
+    let mut with_token = Request::new(asked);
+    with_token
+        .metadata_mut()
+        .insert("authorization", "Bearer token".parse().unwrap());
+    let signed = client
+        .create_certificate(with_token)
+        .await
+        .unwrap()
+        .into_inner();
+    assert_eq!(signed.cert_chain, ["csr", "root"]);
+}
+
+#[tokio::test]
+async fn a_message_over_the_limit_is_refused() {
+    let asked = DiscoveryRequest {
+        type_url: "x".repeat(100),
+        ..Default::default()
+    };
+    let mut answers = AggregatedDiscoveryClient::new(discovery())
+        .with_message_limit(100)
+        .stream_aggregated_resources(stream::iter([asked]))
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(answers.message().await.is_err());
+}
+
+#[tokio::test]
+async fn a_method_of_another_service_is_refused_by_name() {
+    let mut client = IstioCertificateClient::new(discovery());
+    let refused = client
+        .create_certificate(IstioCertificateRequest::default())
+        .await
+        .unwrap_err();
+    assert_eq!(refused.code(), tonic::Code::Unimplemented);
+    assert_eq!(refused.message(), format!("no method {CREATE:?} here"));
+}
