@@ -1,6 +1,6 @@
 //! The bytes between programs: Envoy's xDS v3 messages and our own, with nothing decided.
 //!
-//! The messages are written by hand for prost, with Envoy's exact tags, and each names its protobuf message in its first
+//! The messages are plain prost, kept by hand, with Envoy's exact tags, and each names its protobuf message in its first
 //! line. Three promises hold for all of them, and `tests/conformance.rs` checks each against Envoy's own `.proto` files:
 //!
 //! - **No field of a message here is dropped.** Where we do not read what a field holds, it is [`Unread`]: its bytes as
