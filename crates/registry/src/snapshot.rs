@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use catamaran_model::{
-    AppProtocol, ClusterId, Endpoint, GatewayAddress, Fingerprint, MemberMode, MeshExport, MeshSpec, Namespace,
-    NamespaceFacts, NetworkId, PortName, ServiceKey, Timestamp,
+    AppProtocol, ClusterId, Endpoint, Fingerprint, GatewayAddress, MemberMode, MeshExport,
+    MeshSpec, Namespace, NamespaceFacts, NetworkId, PortName, ServiceKey, Timestamp,
 };
 
 use crate::Revision;

@@ -152,7 +152,10 @@ impl ResourceSet {
 
     /// All of a kind, by name.
     pub fn of_kind(&self, kind: TypeUrlKind) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.get(&kind).into_iter().flat_map(|all| all.values())
+        self.resources
+            .get(&kind)
+            .into_iter()
+            .flat_map(|all| all.values())
     }
 
     /// All, by kind and name.
