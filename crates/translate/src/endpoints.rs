@@ -275,12 +275,15 @@ fn assign(
     ways
 }
 
-/// So that a pod that goes does not keep its address from the one that got it next.
+/// In a stable order, and so that a pod that goes does not keep its address from the one that got it next.
 fn ready_first<'a>(
     endpoints: impl IntoIterator<Item = &'a Arc<MergedEndpoint>>,
 ) -> Vec<&'a Arc<MergedEndpoint>> {
     let mut endpoints: Vec<_> = endpoints.into_iter().collect();
-    endpoints.sort_by_key(|endpoint| endpoint.endpoint.health);
+    endpoints.sort_by(|a, b| {
+        let key = |e: &MergedEndpoint| (e.endpoint.health, e.endpoint.address);
+        key(a).cmp(&key(b)).then_with(|| a.cluster.cmp(&b.cluster))
+    });
     endpoints
 }
 

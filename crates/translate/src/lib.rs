@@ -75,6 +75,8 @@ mod clusters;
 mod endpoints;
 mod engine;
 mod filters;
+#[cfg(test)]
+mod fixture;
 mod index;
 mod issuers;
 mod listeners;
