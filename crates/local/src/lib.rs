@@ -3,4 +3,7 @@
 pub mod address;
 pub mod atomic;
 pub mod fleet;
+pub mod manifest;
+pub mod object;
 pub mod socket;
+pub mod watch;
