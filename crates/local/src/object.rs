@@ -890,6 +890,8 @@ macro_rules! each {
     };
 }
 
+pub(crate) use each;
+
 impl Object {
     /// Its kind.
     pub fn kind(&self) -> Kind {
