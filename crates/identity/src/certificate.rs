@@ -1,5 +1,7 @@
 //! A certificate that was read, and what is shown of it.
 
+use std::fmt;
+
 use catamaran_model::{Fingerprint, SpiffeId, Timestamp};
 use rustls_pki_types::CertificateDer;
 use x509_parser::prelude::{FromDer, X509Certificate};
@@ -71,7 +73,7 @@ pub(crate) fn alt_names(value: &[u8]) -> Result<Vec<AltName>, DerError> {
 }
 
 /// A certificate with the parts that the mesh looks at.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) der: CertificateDer<'static>,
     pub(crate) fingerprint: Fingerprint,
@@ -87,6 +89,13 @@ pub(crate) struct Certificate {
     /// May sign certificates, by basic constraints and key usage.
     pub(crate) is_ca: bool,
     pub(crate) facts: CertificateFacts,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = &self.facts;
+        write!(f, "Certificate({}, {:?})", facts.subject, facts.fingerprint)
+    }
 }
 
 impl Certificate {

@@ -313,12 +313,23 @@ pub(crate) fn check_chain(
         .intermediate_certificates()
         .map(|cert| crate::certificate::fingerprint(&cert.der()))
         .collect();
-    issuers.extend(
-        bundle
-            .roots(&id.trust_domain)
-            .find(|root| &root.anchor == path.anchor())
-            .map(|root| root.certificate.fingerprint),
-    );
+    let root = bundle
+        .roots(&id.trust_domain)
+        .find(|root| &root.anchor == path.anchor());
+    if let Some(root) = root {
+        let facts = &root.certificate.facts;
+        // webpki keeps no path length of a root; Envoy does, and both must agree.
+        if facts
+            .path_len
+            .is_some_and(|most| issuers.len() > most as usize)
+        {
+            return Err(PeerError::Chain {
+                got: id,
+                reason: format!("the root ({}) allows fewer intermediates", facts.subject),
+            });
+        }
+        issuers.push(root.certificate.fingerprint);
+    }
     Ok(Peer {
         id,
         fingerprint: certificate.fingerprint,

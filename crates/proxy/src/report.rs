@@ -151,8 +151,10 @@ impl Flags {
     pub const UPSTREAM_PROTOCOL: Flags = Flags(1 << 11);
     /// `SI`: nothing moved for the idle time.
     pub const IDLE: Flags = Flags(1 << 12);
+    /// `UAEX`: the caller may not.
+    pub const UNAUTHORIZED: Flags = Flags(1 << 13);
 
-    const LETTERS: [(Flags, &'static str); 13] = [
+    const LETTERS: [(Flags, &'static str); 14] = [
         (Flags::UPSTREAM_CONNECT, "UF"),
         (Flags::NO_ENDPOINT, "UH"),
         (Flags::NO_ROUTE, "NR"),
@@ -166,6 +168,7 @@ impl Flags {
         (Flags::CALLER_PROTOCOL, "DPE"),
         (Flags::UPSTREAM_PROTOCOL, "UPE"),
         (Flags::IDLE, "SI"),
+        (Flags::UNAUTHORIZED, "UAEX"),
     ];
 
     /// Both.
