@@ -8,7 +8,7 @@ use catamaran_registry::{Problem, Snapshot};
 use catamaran_xds::{Resource, ResourceSet, TypeUrlKind, Version};
 
 use crate::class::{Class, Group, Told};
-use crate::index::{Edit, Index, LocalEdit, edits, http_ports};
+use crate::index::{Edit, Index, LocalEdit, all_http_ports, edits};
 use crate::scope::{Gateways, ways_into};
 use crate::settings::Settings;
 use crate::{Audience, ClustersReader};
@@ -280,11 +280,11 @@ impl Delta {
         let reshaped = edits.iter().filter(|edit| edit.reshaped());
         let ports = reshaped.clone().flat_map(|edit| {
             let versions = edit.old.into_iter().chain(edit.new);
-            versions.flat_map(|service| http_ports(service))
+            versions.flat_map(|service| all_http_ports(service))
         });
         let moved_ports = |(cluster, local): (&ClusterId, &LocalEdit)| {
             let moved = local.moved.iter().filter_map(|key| new.services.get(key));
-            let ports = moved.flat_map(|service| http_ports(service));
+            let ports = moved.flat_map(|service| all_http_ports(service));
             (cluster.clone(), ports.collect())
         };
         Delta {

@@ -33,8 +33,18 @@ pub(crate) fn five_steps() -> World {
         .service("default/helloworld", &[("http", 5000)])
         .vip("default/helloworld", "cluster-1", "10.96.0.3")
         .vip("default/helloworld", "cluster-2", "10.96.0.9")
-        .pod("default/helloworld", "cluster-1", "helloworld-v1", "10.1.1.7")
-        .pod("default/helloworld", "cluster-2", "helloworld-v2", "10.2.2.7")
+        .pod(
+            "default/helloworld",
+            "cluster-1",
+            "helloworld-v1",
+            "10.1.1.7",
+        )
+        .pod(
+            "default/helloworld",
+            "cluster-2",
+            "helloworld-v2",
+            "10.2.2.7",
+        )
 }
 
 pub(crate) fn key(text: &str) -> ServiceKey {
@@ -83,14 +93,8 @@ impl Default for World {
     fn default() -> World {
         World {
             snapshot: Snapshot {
-                number: 1,
                 mesh: Some(Arc::new(mesh())),
-                clusters: BTreeMap::new(),
-                services: BTreeMap::new(),
-                gateways: BTreeMap::new(),
-                issuers: BTreeMap::new(),
-                policy: Arc::default(),
-                problems: Vec::new(),
+                ..Snapshot::empty()
             },
             networks: BTreeMap::new(),
         }
@@ -162,7 +166,12 @@ impl World {
     }
 
     pub(crate) fn keep_local(self, service: &str, of: &str) -> World {
-        self.edit(service, |service| service.cluster_local.push(cluster(of)))
+        self.edit(service, |service| {
+            service.cluster_local.push(cluster(of));
+            service
+                .local_ports
+                .insert(cluster(of), service.ports.clone());
+        })
     }
 
     pub(crate) fn pod(self, service: &str, of: &str, pod: &str, address: &str) -> World {
@@ -210,22 +219,19 @@ impl World {
         })
     }
 
-    pub(crate) fn edit(
-        mut self,
-        service: &str,
-        change: impl FnOnce(&mut MergedService),
-    ) -> World {
+    pub(crate) fn edit(mut self, service: &str, change: impl FnOnce(&mut MergedService)) -> World {
         let key = key(service);
         let known = self.snapshot.services.get(&key);
-        let mut service = known.map(|known| MergedService::clone(known)).unwrap_or_else(|| {
-            MergedService {
+        let mut service = known
+            .map(|known| MergedService::clone(known))
+            .unwrap_or_else(|| MergedService {
                 key: key.clone(),
                 ports: Vec::new(),
                 vips: BTreeMap::new(),
                 cluster_local: Vec::new(),
+                local_ports: BTreeMap::new(),
                 endpoints: Vec::new(),
-            }
-        });
+            });
         change(&mut service);
         self.snapshot.services.insert(key, Arc::new(service));
         self
@@ -279,7 +285,11 @@ pub(crate) fn gateway(of: &str, in_network: Option<&str>) -> Audience {
 /// The endpoints of a cluster, nearest first: `10.1.1.7:5000 direct mTLS w=1`.
 pub(crate) fn ways(resources: &ResourceSet, cluster: &str) -> Vec<String> {
     let assignment = assignment(resources, cluster);
-    let levels = assignment.endpoints.iter().map(|group| group.priority).max();
+    let levels = assignment
+        .endpoints
+        .iter()
+        .map(|group| group.priority)
+        .max();
     let groups = assignment.endpoints.iter().flat_map(|group| {
         let priority = (levels > Some(0)).then(|| format!(" p{}", group.priority));
         let suffix = priority.unwrap_or_default();
@@ -312,7 +322,11 @@ fn way(endpoint: &LbEndpoint) -> String {
         .get(extension::TRANSPORT_SOCKET_MATCH)
         .and_then(|modes| modes.get("tlsMode"))
         .and_then(|mode| mode.as_str());
-    let tls = if meshed == Some("istio") { "mTLS" } else { "plain" };
+    let tls = if meshed == Some("istio") {
+        "mTLS"
+    } else {
+        "plain"
+    };
     let health = match endpoint.health_status {
         1 => String::new(),
         _ => format!(" {:?}", endpoint.health_status()),
@@ -355,5 +369,8 @@ pub(crate) fn assignment(resources: &ResourceSet, name: &str) -> ClusterLoadAssi
 }
 
 pub(crate) fn names_of(resources: &ResourceSet, kind: TypeUrlKind) -> Vec<&str> {
-    resources.of_kind(kind).map(|resource| &*resource.name).collect()
+    resources
+        .of_kind(kind)
+        .map(|resource| &*resource.name)
+        .collect()
 }
