@@ -376,6 +376,72 @@ fn chain_error(
     }
 }
 
+/// Who a chain belongs to that the verifier of this very handshake accepted.
+///
+/// Where names alone tell which certificate signed which, no signature is computed again: an accepted chain needs a
+/// signer of the issuer's name, and there is only one. Where two have the same name, everything is checked again.
+pub(crate) fn of_accepted(
+    bundle: &TrustBundle,
+    role: PeerRole,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Peer, PeerError> {
+    let certificate = Certificate::read(end_entity)?;
+    let id = one_identity(&certificate)?;
+    match issuers_by_name(bundle, &id, &certificate, intermediates) {
+        Some(issuers) if certificate.facts.is_valid(now) => Ok(Peer {
+            id,
+            fingerprint: certificate.fingerprint,
+            issuers,
+            not_after: certificate.facts.not_after,
+        }),
+        _ => check_chain(bundle, role, end_entity, intermediates, now),
+    }
+}
+
+/// The way from a certificate to a root, if at each step exactly one certificate has the issuer's name.
+fn issuers_by_name(
+    bundle: &TrustBundle,
+    id: &SpiffeId,
+    certificate: &Certificate,
+    intermediates: &[CertificateDer<'_>],
+) -> Option<Vec<Fingerprint>> {
+    let sent: Vec<Certificate> = intermediates
+        .iter()
+        .map(Certificate::read)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let roots = || {
+        bundle
+            .roots(&id.trust_domain)
+            .map(|r| r.certificate.as_ref())
+    };
+    let mut issuers = Vec::new();
+    let mut wanted = &certificate.issuer;
+    while issuers.len() < MAX_CHAIN {
+        let mut named = sent.iter().filter(|one| one.subject == *wanted);
+        let mut named_roots = roots().filter(|one| one.subject == *wanted);
+        match (
+            named.next(),
+            named.next(),
+            named_roots.next(),
+            named_roots.next(),
+        ) {
+            (None, None, Some(root), None) => {
+                issuers.push(root.fingerprint);
+                return Some(issuers);
+            }
+            (Some(one), None, None, None) => {
+                issuers.push(one.fingerprint);
+                wanted = &one.issuer;
+            }
+            _ => return None,
+        }
+    }
+    None
+}
+
 /// What a client demands of the server it reached.
 pub fn check_server(
     bundle: &TrustBundle,
