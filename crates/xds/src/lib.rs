@@ -51,5 +51,5 @@ pub use nack::{Quarantine, Refusal, Unusable};
 pub use resource::{Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
 pub use server::{
     BREAK_WAIT, Changed, Current, Event, Input, KindStatus, MAKE_WAIT, NAME_LIMIT, NAMES_LIMIT,
-    Outputs, Peer, Protocol, RESPONSE_LIMIT, Response, ServerSession, SessionError,
+    OPEN_WAIT, Outputs, Peer, Protocol, RESPONSE_LIMIT, Response, ServerSession, SessionError,
 };

@@ -29,6 +29,8 @@ pub const RESPONSE_LIMIT: usize = 4 << 20;
 pub const MAKE_WAIT: Duration = Duration::from_secs(5);
 /// How long what is gone stays with the client, so that what refers to it is replaced first.
 pub const BREAK_WAIT: Duration = Duration::from_secs(5);
+/// How long a client that comes back has to ask for all kinds, before what is gone meanwhile is taken away.
+pub const OPEN_WAIT: Duration = Duration::from_secs(1);
 
 /// Which of the two protocols the stream speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -215,12 +217,15 @@ struct Kind {
     forced: BTreeSet<Arc<str>>,
     /// A response is due even if it is empty.
     answer_due: bool,
+    /// The client holds a state of the world that we do not know and that a first accepted response replaces.
+    unknown_start: bool,
     in_flight: Option<InFlight>,
     /// Parts of a refused response, each to be tried alone.
     suspects: VecDeque<Vec<(Arc<str>, Version)>>,
     /// Gone, but left with the client for a while.
     lingering: BTreeSet<Arc<str>>,
     lingering_since: Timestamp,
+    opened_at: Timestamp,
     blocked_since: Option<Timestamp>,
     /// The number of the last response of this kind.
     last: u64,
@@ -390,7 +395,7 @@ impl ServerSession {
                 request.resource_names_unsubscribe,
             );
         } else {
-            self.open_delta(kind, request);
+            self.open_delta(kind, request, now);
         }
         let asked = self
             .kinds
@@ -403,9 +408,13 @@ impl ServerSession {
     }
 
     /// The first request for a kind on a stream of deltas: the client may hold much already.
-    fn open_delta(&mut self, kind: TypeUrlKind, request: DeltaDiscoveryRequest) {
+    fn open_delta(&mut self, kind: TypeUrlKind, request: DeltaDiscoveryRequest, now: Timestamp) {
         let asked = request.resource_names_subscribe;
-        let mut state = Kind::default();
+        let mut state = Kind {
+            opened_at: now,
+            lingering_since: now,
+            ..Kind::default()
+        };
         state.interest.wildcard =
             asked.iter().any(|name| name == "*") || (asked.is_empty() && kind.is_wildcard());
         let names = asked.into_iter().filter(|name| name != "*");
@@ -427,15 +436,14 @@ impl ServerSession {
             if state.interest.wants(name) && !current.contains_key(name.as_str()) {
                 let name: Arc<str> = Arc::from(name.as_str());
                 holding.put(name.clone(), held_as(Some(version)));
-                dirty.insert(name);
+                state.lingering.insert(name);
             }
         }
-        let unknown = state.interest.names.iter();
-        let unknown = unknown.filter(|name| !current.contains_key(*name));
-        state.forced.extend(unknown.cloned());
+        let asked = state.interest.names.iter();
+        let asked = asked.filter(|name| !initial.contains_key(&***name));
+        state.forced.extend(asked.cloned());
         state.holding = holding;
         state.dirty = dirty;
-        // A version of the current set that is held although it is in quarantine is left alone by `want`.
         self.kinds.insert(kind, state);
     }
 
@@ -533,6 +541,7 @@ impl ServerSession {
         let held = !version.is_empty() && version == version_of_all(&wanted);
         if !held {
             state.answer_due = true;
+            state.unknown_start = true;
             state.dirty = wanted
                 .iter()
                 .map(|resource| resource.name.clone())
@@ -600,6 +609,7 @@ impl ServerSession {
         match error {
             None => {
                 state.accepted_at = Some(now);
+                state.unknown_start = false;
                 out.events.push(Event::Accepted {
                     kind,
                     count: flight.set.len() + flight.removed.len(),
@@ -637,6 +647,7 @@ impl ServerSession {
             return;
         };
         if !nothing_to_blame {
+            state.answer_due |= state.unknown_start;
             for (name, before) in flight.removed {
                 state.holding.put(name.clone(), before);
                 state.dirty.insert(name);
@@ -808,8 +819,12 @@ impl ServerSession {
         if state.lingering.is_empty() {
             return;
         }
-        let until = state.lingering_since.after(BREAK_WAIT);
-        if quiet || now >= until {
+        let open = state.opened_at.after(OPEN_WAIT);
+        let until = match quiet {
+            true => open,
+            false => state.lingering_since.after(BREAK_WAIT).max(open),
+        };
+        if now >= until {
             state.dirty.append(&mut state.lingering);
         } else {
             out.wake(until);

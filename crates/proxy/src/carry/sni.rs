@@ -132,7 +132,10 @@ impl HelloReader {
 
 /// The body of the ClientHello in `message`, when all of it is there.
 fn whole_message(message: &[u8]) -> Result<Option<&[u8]>, HelloError> {
-    if message.first().is_some_and(|kind| *kind != MESSAGE_CLIENT_HELLO) {
+    if message
+        .first()
+        .is_some_and(|kind| *kind != MESSAGE_CLIENT_HELLO)
+    {
         return Err(HelloError::NotClientHello);
     }
     let Some([_, a, b, c]) = message.first_chunk::<4>() else {
@@ -199,7 +202,10 @@ fn read_server_name(mut content: Cursor<'_>) -> Result<String, HelloError> {
     if !list.0.is_empty() || name.is_empty() || name.len() > NAME_LIMIT || !name.iter().all(legal) {
         return Err(HelloError::ServerName);
     }
-    Ok(name.iter().map(|byte| char::from(byte.to_ascii_lowercase())).collect())
+    Ok(name
+        .iter()
+        .map(|byte| char::from(byte.to_ascii_lowercase()))
+        .collect())
 }
 
 fn read_alpn(mut content: Cursor<'_>) -> Result<Vec<Vec<u8>>, HelloError> {
@@ -223,7 +229,10 @@ struct Cursor<'a>(&'a [u8]);
 
 impl<'a> Cursor<'a> {
     fn take(&mut self, count: usize) -> Result<&'a [u8], HelloError> {
-        let (taken, rest) = self.0.split_at_checked(count).ok_or(HelloError::Malformed)?;
+        let (taken, rest) = self
+            .0
+            .split_at_checked(count)
+            .ok_or(HelloError::Malformed)?;
         self.0 = rest;
         Ok(taken)
     }
