@@ -223,6 +223,7 @@ impl World {
                 ports: Vec::new(),
                 vips: BTreeMap::new(),
                 cluster_local: Vec::new(),
+                local_ports: BTreeMap::new(),
                 endpoints: Vec::new(),
             }
         });
