@@ -1,1 +1,28 @@
-//! The decide room.
+//! Where one request goes, as whom, and why.
+
+mod arrival;
+mod changes;
+mod decide;
+mod decision;
+mod explain;
+mod refusal;
+mod retry;
+mod table;
+mod view;
+
+pub use arrival::{Arrival, Attempt, Connection, Detected, Entry, Headers, Request};
+pub use changes::Changes;
+pub use decide::{Way, accept, decide, decide_on, listen};
+pub use decision::{
+    By, Cause, Decision, EndpointId, Flag, Forward, Pick, Reject, Respond, RouteId, Special,
+    Timeouts, UpstreamProtocol, Via, Why,
+};
+pub use explain::explain;
+pub use refusal::{Kind, Refusal};
+pub use retry::{RetryOn, RetryPolicy, idempotent, retryable};
+pub use table::{
+    Balance, Chain, ClientCertHeader, Cluster, Codec, DownstreamTls, Endpoint, EndpointHealth,
+    EndpointSource, Handler, Http, IdentityMatch, Keepalive, Limits, Listener, MutualTls, Outliers,
+    RetryLimit, RouteTable, Routes, Settings, Table, Tcp, Transport, allows,
+};
+pub use view::{Outcome, Standing, Verdict, View};

@@ -1,1 +1,4 @@
 //! The proxy room.
+
+pub mod carry;
+pub mod report;

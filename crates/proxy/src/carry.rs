@@ -1,0 +1,5 @@
+//! Carries connections.
+
+mod copy;
+mod detect;
+mod sni;
