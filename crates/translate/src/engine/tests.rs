@@ -23,7 +23,7 @@ fn lines(changes: &[(ClassId, ResourceChange)]) -> Vec<String> {
     for (_, change) in changes {
         let line = match change {
             ResourceChange::Put(resource) => format!("{:?} {}", resource.kind, resource.name),
-            ResourceChange::Gone { kind, name } => format!("{kind:?} {name} gone"),
+            ResourceChange::Gone(key) => format!("{:?} {} gone", key.kind, key.name),
         };
         *counts.entry(line).or_default() += 1;
     }
@@ -139,6 +139,28 @@ fn equal_content_is_one_resource_whoever_holds_it() {
     for (one, two) in one.iter().zip(two.iter()) {
         assert!(Arc::ptr_eq(one, two), "{:?} {}", one.kind, one.name);
     }
+}
+
+#[test]
+fn what_did_not_change_is_not_put_together_again() {
+    let world = five_steps();
+    let mut engine = Engine::new(arc(world.clone()));
+    let one = engine.open(&sleep("cluster-1", Some("network1"))).audience;
+    let other = engine
+        .open(&sidecar("cluster-1", Some("network1"), "default", "x"))
+        .audience;
+    let before = engine.resources(one);
+    engine.advance(&arc(world.pod(
+        "default/helloworld",
+        "cluster-1",
+        "new",
+        "10.1.1.30",
+    )));
+    let after = engine.resources(one);
+    let changed = |kind| before.differences(&after, kind).len();
+    assert_eq!(TypeUrlKind::ALL.map(changed), [0, 0, 1, 0, 0, 0]);
+    assert!(after.shares(&before, TypeUrlKind::Cluster));
+    assert!(after.shares(&engine.resources(other), TypeUrlKind::Endpoints));
 }
 
 #[test]
@@ -453,8 +475,8 @@ proptest! {
                             prop_assert!(!same, "told again: {:?} {}", resource.kind, resource.name);
                             proxy.holds.insert(resource.clone());
                         }
-                        ResourceChange::Gone { kind, name } => {
-                            prop_assert!(proxy.holds.remove(*kind, name).is_some());
+                        ResourceChange::Gone(key) => {
+                            prop_assert!(proxy.holds.remove(key.kind, &key.name).is_some());
                         }
                     }
                 }
