@@ -1192,3 +1192,127 @@ fn the_order_in_which_facts_stand_leaves_no_trace() {
         );
     }
 }
+
+/// What `cluster-1` and `cluster-2` say of the five steps, as facts.
+fn facts_of(of: &str) -> Vec<catamaran_registry::Fact> {
+    use catamaran_registry::Fact;
+    let world = five_steps();
+    let mut facts = Vec::new();
+    for service in world.snapshot.services.values() {
+        let Some(vip) = service.vips.get(&cluster(of)) else {
+            continue;
+        };
+        facts.push(Fact::Service(Service {
+            key: service.key.clone(),
+            ports: service
+                .ports
+                .iter()
+                .map(|port| ServicePort {
+                    number: port.number,
+                    name: port.name.clone(),
+                    protocol: port.protocol,
+                })
+                .collect(),
+            vip: *vip,
+            cluster_local: false,
+        }));
+        let own = service
+            .endpoints
+            .iter()
+            .filter(|e| e.cluster == cluster(of));
+        for endpoint in own.map(|endpoint| &endpoint.endpoint) {
+            let pod = endpoint.workload.clone().unwrap().pod;
+            facts.push(Fact::Slice(EndpointSlice {
+                key: SliceKey {
+                    namespace: service.key.namespace.clone(),
+                    name: SliceName::new(format!("slice-{pod}")).unwrap(),
+                },
+                service: service.key.clone(),
+                ports: service
+                    .ports
+                    .iter()
+                    .map(|port| SlicePort {
+                        name: port.name.clone(),
+                        number: port.number,
+                    })
+                    .collect(),
+                endpoints: vec![endpoint.clone()],
+            }));
+        }
+    }
+    let networks = [("cluster-1", "network1"), ("cluster-2", "network2")];
+    for (name, in_network) in networks {
+        if of == "cluster-1" {
+            facts.push(Fact::Member(Member {
+                cluster: cluster(name),
+                mode: match name == of {
+                    true => MemberMode::Managed,
+                    false => MemberMode::DiscoveryOnly,
+                },
+                network: Some(network(in_network)),
+                gateway: name == of,
+                gateway_addresses: Vec::new(),
+                credential: Credential::Folder(name.into()),
+            }));
+        }
+        if name == of {
+            let at = world.snapshot.gateways[&network(in_network)][0].1;
+            facts.push(Fact::Gateway(NetworkGateway {
+                name: "eastwest".into(),
+                network: Some(network(in_network)),
+                at,
+            }));
+        }
+    }
+    if of == "cluster-1" {
+        facts.push(Fact::Mesh(mesh()));
+    }
+    facts
+}
+
+fn learnt(order: &[&str], turned: bool, at: u64) -> Arc<catamaran_registry::Snapshot> {
+    use catamaran_registry::{Change, Observed, Registry, Revision, WatchGeneration};
+    let mut registry = Registry::new(cluster("cluster-1"));
+    for of in order {
+        let mut facts = facts_of(of);
+        if turned {
+            facts.reverse();
+        }
+        let facts = facts.into_iter().map(Observed::Upsert);
+        let said = [Observed::Relisting]
+            .into_iter()
+            .chain(facts)
+            .chain([Observed::Listed(Revision(at))]);
+        for what in said {
+            let change = Change {
+                cluster: cluster(of),
+                watch: WatchGeneration(at),
+                what,
+            };
+            let _ = registry.apply(change, Timestamp(at));
+        }
+    }
+    registry.snapshot()
+}
+
+#[test]
+fn what_two_replicas_learnt_in_different_order_is_told_in_the_same_bytes() {
+    let one = learnt(&["cluster-1", "cluster-2"], false, 1_000);
+    let other = learnt(&["cluster-2", "cluster-1"], true, 9_000);
+    for audience in [
+        sleep("cluster-1", Some("network1")),
+        sidecar("cluster-1", Some("network1"), "default", "helloworld-v1"),
+        gateway("cluster-1", Some("network1")),
+    ] {
+        let (told, problems) = translate(&one, &audience);
+        assert_eq!((told, problems), translate(&other, &audience));
+    }
+    let told = translate(&one, &sleep("cluster-1", Some("network1"))).0;
+    assert_eq!(
+        ways(&told, HELLOWORLD),
+        [
+            "10.1.1.7:5000 direct in cluster-1 mTLS w=1",
+            "198.18.2.10:15443 via gateway of cluster-2 mTLS w=1",
+        ]
+    );
+}
