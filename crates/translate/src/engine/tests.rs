@@ -11,8 +11,6 @@ use super::*;
 use crate::fixture::*;
 use crate::{Capability, Capture, translate};
 
-const HELLOWORLD: &str = "outbound|5000||helloworld.default.svc.cluster.local";
-
 fn arc(world: World) -> Arc<Snapshot> {
     Arc::new(world.snapshot)
 }
