@@ -168,8 +168,7 @@ impl Index {
 
     /// The address that `service` has for proxies of `cluster`.
     pub(crate) fn addresses(&self, cluster: &ClusterId) -> &VirtualAddresses {
-        static NONE: std::sync::LazyLock<VirtualAddresses> =
-            std::sync::LazyLock::new(VirtualAddresses::default);
+        static NONE: VirtualAddresses = VirtualAddresses::NONE;
         self.locals
             .get(cluster)
             .map_or(&NONE, |local| &local.addresses)
