@@ -1,5 +1,6 @@
 //! Carries HTTP: each request by a decision of its own, its body and trailers both ways, and again elsewhere where that is safe.
 
+use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::error::Error;
 use std::fmt::Write as _;
@@ -12,7 +13,8 @@ use std::time::{Duration, SystemTime};
 use bytes::Bytes;
 use catamaran_decide::{
     Attempt, ClientCertHeader, Cluster, Connection, Decision, Detected, Entry, Forward, Handler,
-    Headers, Http, Outcome, Reject, RetryPolicy, Way, Why, accept, decide_on, retryable,
+    Headers, Http, Http2Options, Outcome, Reject, RetryPolicy, ServerHeader, Way, Why, accept,
+    decide_on, normalize_path, retryable,
 };
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER, UPGRADE,
@@ -45,6 +47,10 @@ pub(crate) const CALLER_STREAMS: u32 = 256;
 pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
 /// How long an upgraded connection may be silent.
 pub(crate) const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+const LEAST_HEAD: u32 = 16 * 1024;
+const MOST_HEAD: u32 = 1024 * 1024;
+/// Envoy's name, which the API gives to whoever names none; we do not go by it.
+const ENVOY: &str = "envoy";
 /// Pooled connections that may turn out dead before a new one is made for a request.
 const STALE_LIMIT: u32 = 3;
 
@@ -89,6 +95,7 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             std::future::pending::<()>().await;
         }
     };
+    let limits = Limits::of(&channel);
     let service = service_fn(move |request| {
         let channel = channel.clone();
         async move { Ok::<_, std::convert::Infallible>(carry(channel, request).await) }
@@ -99,11 +106,21 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
     if version == Version::HTTP_2 {
         let connection = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(limits.http2.initial_stream_window.unwrap_or(STREAM_WINDOW))
+            .initial_connection_window_size(
+                limits
+                    .http2
+                    .initial_connection_window
+                    .unwrap_or(CONNECTION_WINDOW),
+            )
             .max_frame_size(FRAME)
-            .max_header_list_size(HEAD_LIMIT)
-            .max_concurrent_streams(CALLER_STREAMS)
+            .max_header_list_size(limits.head)
+            .max_concurrent_streams(
+                limits
+                    .http2
+                    .max_concurrent_streams
+                    .unwrap_or(CALLER_STREAMS),
+            )
             .auto_date_header(false)
             .serve_connection(stream, service);
         tokio::pin!(connection);
@@ -115,8 +132,8 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
-            .header_read_timeout(CALLER_IDLE)
-            .max_buf_size(HEAD_LIMIT as usize)
+            .header_read_timeout(limits.idle)
+            .max_buf_size(limits.head as usize)
             .auto_date_header(false)
             .pipeline_flush(true)
             .serve_connection(stream, service)
@@ -127,6 +144,34 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             () = &mut drained => connection.as_mut().graceful_shutdown(),
         }
         let _ = connection.await;
+    }
+}
+
+/// What a chain says of its callers' connections, within our own bounds.
+struct Limits {
+    head: u32,
+    idle: Duration,
+    http2: Http2Options,
+}
+
+impl Limits {
+    fn of(channel: &Channel) -> Limits {
+        let mut limits = Limits {
+            head: HEAD_LIMIT,
+            idle: CALLER_IDLE,
+            http2: Http2Options::default(),
+        };
+        if let Course::Fixed(way) = &channel.course
+            && let Handler::Http(http) = way.chain.handler()
+        {
+            limits.head = http
+                .max_head_kib
+                .saturating_mul(1024)
+                .clamp(LEAST_HEAD, MOST_HEAD);
+            limits.idle = http.idle_timeout.unwrap_or(CALLER_IDLE).min(CALLER_IDLE);
+            limits.http2 = http.http2;
+        }
+        limits
     }
 }
 
@@ -258,10 +303,6 @@ impl Told {
             let _ = write!(reason, "{why}");
         }
         let route = self.why.as_ref().and_then(|why| why.route.as_ref());
-        let peer = match channel.direction {
-            Direction::Inbound => channel.peer.as_deref(),
-            Direction::Outbound => self.far.as_ref().and_then(|far| far.peer.as_deref()),
-        };
         channel.worker.scribe.log(&LogLine {
             start_time: wall_clock(duration),
             direction: match channel.direction {
@@ -294,7 +335,8 @@ impl Told {
             downstream_remote_address: channel.source.to_string(),
             downstream_local_address: channel.local.to_string(),
             requested_server_name: channel.server_name.as_deref(),
-            peer,
+            upstream_peer: self.far.as_ref().and_then(|far| far.peer.as_deref()),
+            downstream_peer: channel.peer.as_deref(),
             bytes_received: received,
             bytes_sent: self.sent,
             duration: duration.as_millis() as u64,
@@ -426,6 +468,14 @@ async fn carry(
         http.websocket && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
     };
     head.upgrade = head.upgrade.filter(websocket);
+    if http.normalize_path
+        && let Cow::Owned(path) = normalize_path(head.path.as_str())
+    {
+        match path.parse() {
+            Ok(path) => head.path = path,
+            Err(_) => return refuse_head(told, HeadError::BadPath),
+        }
+    }
     prepare(&channel, http, &mut head.headers);
     told.request_id = head.headers.get(X_REQUEST_ID).cloned();
 
@@ -449,7 +499,13 @@ async fn carry(
         return switch(told, &exchange.head, caller_upgrade, response);
     }
     remove_hop(response.headers_mut());
-    if !http.server_name.is_empty()
+    let ours = match http.server_header {
+        ServerHeader::Overwrite => true,
+        ServerHeader::AppendIfAbsent => !response.headers().contains_key(SERVER),
+        ServerHeader::PassThrough => false,
+    };
+    if ours
+        && &*http.server_name != ENVOY
         && let Ok(name) = HeaderValue::from_str(&http.server_name)
     {
         response.headers_mut().insert(SERVER, name);
@@ -500,7 +556,6 @@ impl Exchange<'_> {
                     return Err(Refused { status, body });
                 }
             };
-            let again = told.attempts > 0;
             told.attempts += 1;
             told.why = Some(forward.why.clone());
             told.cluster = Some(forward.cluster.clone());
@@ -509,7 +564,7 @@ impl Exchange<'_> {
             if self.deadline.is_none() {
                 self.deadline = forward.timeouts.request.map(|time| told.began + time);
             }
-            let in_flight = worker.begin(forward.clone(), again);
+            let in_flight = worker.begin(forward.clone());
             let failure = match self.attempt(&forward, told).await {
                 Ok((response, lease)) => {
                     let outcome = Outcome::Answer {

@@ -34,7 +34,7 @@ pub(crate) const CONNECTIONS: usize = 16;
 pub(crate) const SPREAD: usize = 8;
 /// Idle HTTP/1 connections kept to one address for one cluster.
 pub(crate) const IDLE: usize = 64;
-/// After so long without use a connection is closed, unless the cluster says otherwise.
+/// After so long without use a connection is closed, or sooner if the cluster says so.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How old an HTTP/2 connection to a gateway gets, with a quarter of jitter to both sides.
 pub(crate) const GATEWAY_AGE: Duration = Duration::from_secs(60);
@@ -126,9 +126,14 @@ impl Pools {
             if let Some(lease) = pool.pick(worker, fresh) {
                 return Ok(lease);
             }
-            if !worker.view.borrow().may_connect(&pool.cluster) {
+            let full = {
+                let view = worker.view.borrow();
+                !view.may_connect(&pool.cluster) || !view.may_wait(&pool.cluster)
+            };
+            if full {
                 return Err(LeaseError::Overflow);
             }
+            let _waiting = Waiting::count(worker, &pool.cluster);
             if shape == Shape::Http1 || pool.speaks_http1.get() {
                 return Ok(pool.dial_http1(worker).await?);
             }
@@ -271,7 +276,7 @@ impl Pool {
             shape,
             gateway,
             subject: worker.outbound_subject(Some(&cluster), place, None),
-            idle_time: settings.idle_timeout.unwrap_or(IDLE_TIME),
+            idle_time: settings.idle_timeout.unwrap_or(IDLE_TIME).min(IDLE_TIME),
             max_requests: settings.max_requests_per_connection,
             want: Cell::new(1),
             speaks_http1: Cell::new(false),
@@ -536,10 +541,15 @@ impl Pool {
         } else {
             (LOCAL_PING, LOCAL_PONG)
         };
+        let options = self.cluster.settings().http2;
         let (sender, connection) = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(options.initial_stream_window.unwrap_or(STREAM_WINDOW))
+            .initial_connection_window_size(
+                options
+                    .initial_connection_window
+                    .unwrap_or(CONNECTION_WINDOW),
+            )
             .max_frame_size(FRAME)
             .max_header_list_size(HEAD_LIMIT)
             .max_send_buf_size(SEND_BUFFER)
@@ -608,6 +618,25 @@ impl Pool {
         }
         any || !self.idle.borrow().is_empty()
             || now.duration_since(self.used_at.get()) < self.idle_time
+    }
+}
+
+/// Counts a request for as long as it waits for a connection.
+struct Waiting<'a> {
+    worker: &'a Worker,
+    cluster: &'a Cluster,
+}
+
+impl<'a> Waiting<'a> {
+    fn count(worker: &'a Worker, cluster: &'a Cluster) -> Self {
+        worker.view.borrow_mut().waits(cluster);
+        Waiting { worker, cluster }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.worker.view.borrow_mut().waited(self.cluster);
     }
 }
 

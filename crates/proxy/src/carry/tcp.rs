@@ -183,7 +183,7 @@ async fn reach(
             offer: Offer::Opaque,
             remote: forward.via == Via::Gateway || (!behind.is_empty() && !behind.contains(own)),
         };
-        let in_flight = worker.begin(forward, course.attempts > 1);
+        let in_flight = worker.begin(forward);
         let error = match dial(worker, &target).await {
             Ok(dialed) => return Some((in_flight, dialed)),
             Err(error) => error,
@@ -219,10 +219,6 @@ pub(crate) fn tell(worker: &Worker, call: &Call, course: &Course) {
         return;
     }
     let duration = call.began.elapsed();
-    let peer = match call.toward {
-        Toward::Inbound => call.peer.as_deref(),
-        Toward::Outbound | Toward::Through => course.upstream_peer.as_deref(),
-    };
     worker.scribe.log(&LogLine {
         start_time: wall_clock(duration),
         direction: match call.toward {
@@ -246,7 +242,8 @@ pub(crate) fn tell(worker: &Worker, call: &Call, course: &Course) {
         downstream_remote_address: call.source.to_string(),
         downstream_local_address: call.local.to_string(),
         requested_server_name: call.server_name.as_deref(),
-        peer,
+        upstream_peer: course.upstream_peer.as_deref(),
+        downstream_peer: call.peer.as_deref(),
         bytes_received: course.received,
         bytes_sent: course.sent,
         duration: duration.as_millis() as u64,

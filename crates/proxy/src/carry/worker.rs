@@ -106,8 +106,8 @@ impl Worker {
     }
 
     /// Begins an attempt; its end is told to what is given.
-    pub(crate) fn begin(self: &Rc<Self>, forward: Forward, again: bool) -> InFlight {
-        self.view.borrow_mut().begin(&forward, again, self.now());
+    pub(crate) fn begin(self: &Rc<Self>, forward: Forward) -> InFlight {
+        self.view.borrow_mut().begin(&forward);
         InFlight {
             worker: self.clone(),
             forward,
