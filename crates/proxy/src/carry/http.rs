@@ -30,8 +30,8 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{Answer, BodyError, Ending, Original, grpc_status};
 use super::copy::{End, copy};
 use super::head::{
-    Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_PROTO, X_REQUEST_ID,
-    remove_hop,
+    Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_PROTO,
+    X_REQUEST_ID, remove_hop,
 };
 use super::pool::{
     CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
@@ -841,6 +841,19 @@ fn prepare(channel: &Channel, http: &Http, headers: &mut HeaderMap) {
     }
     if channel.direction == Direction::Outbound && !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if http.forwarded_for {
+        let caller = channel.source.ip();
+        let before = headers
+            .get(X_FORWARDED_FOR)
+            .and_then(|value| value.to_str().ok());
+        let all = match before {
+            Some(before) => format!("{before},{caller}"),
+            None => caller.to_string(),
+        };
+        if let Ok(all) = HeaderValue::from_str(&all) {
+            headers.insert(X_FORWARDED_FOR, all);
+        }
     }
     if http.client_cert == ClientCertHeader::AlwaysForwardOnly {
         return;
