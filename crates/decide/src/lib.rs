@@ -1,10 +1,14 @@
 //! Where one request goes, as whom, and why.
 
 mod arrival;
+mod balance;
 mod changes;
 mod decide;
 mod decision;
 mod explain;
+#[cfg(test)]
+mod fixture;
+mod path;
 mod refusal;
 mod retry;
 mod table;
@@ -18,11 +22,13 @@ pub use decision::{
     Timeouts, UpstreamProtocol, Via, Why,
 };
 pub use explain::explain;
+pub use path::normalize_path;
 pub use refusal::{Kind, Refusal};
 pub use retry::{RetryOn, RetryPolicy, idempotent, retryable};
 pub use table::{
     Balance, Chain, ClientCertHeader, Cluster, Codec, DownstreamTls, Endpoint, EndpointHealth,
-    EndpointSource, Handler, Http, IdentityMatch, Keepalive, Limits, Listener, MutualTls, Outliers,
-    RetryLimit, RouteTable, Routes, Settings, Table, Tcp, Transport, allows,
+    EndpointSource, Handler, Http, Http2Options, IdentityMatch, Keepalive, Limits, Listener,
+    MutualTls, Outliers, RetryLimit, RouteTable, Routes, ServerHeader, Settings, Table, Tcp,
+    Transport, allows,
 };
 pub use view::{Outcome, Standing, Verdict, View};

@@ -17,10 +17,11 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let number = WRITES.fetch_add(1, Ordering::Relaxed);
     let beside = folder.join(format!(".{name}.{}.{number}", std::process::id()));
+    // Never through a link that somebody else may have put there.
+    remove(&beside)?;
     let written = OpenOptions::new()
         .write(true)
-        .create(true)
-        .truncate(true)
+        .create_new(true)
         .mode(mode)
         .open(&beside)
         .and_then(|mut file| {

@@ -541,7 +541,7 @@ impl ClusterDir {
 pub struct PodDir(PathBuf);
 
 impl PodDir {
-    /// The folder itself; the sidecar's working directory.
+    /// The folder itself.
     pub fn path(&self) -> &Path {
         &self.0
     }
@@ -561,24 +561,29 @@ impl PodDir {
         self.0.join("exec.json")
     }
 
+    /// The working directory of the sidecar or gateway, which belongs to the sidecar's user; what follows lies in it.
+    pub fn proxy(&self) -> PathBuf {
+        self.0.join("proxy")
+    }
+
     /// The sidecar's state.
     pub fn proxy_state(&self) -> PathBuf {
-        self.0.join("proxy")
+        self.proxy().join("state")
     }
 
     /// Where the sidecar or gateway answers. The path may be too long for a socket: open it with [`crate::socket`].
     pub fn admin_socket(&self) -> PathBuf {
-        self.0.join("admin.sock")
+        self.proxy().join("admin.sock")
     }
 
     /// The one-time join token, mode 0600.
     pub fn join_token(&self) -> PathBuf {
-        self.0.join("join-token")
+        self.proxy().join("join-token")
     }
 
     /// The root that the sidecar trusts.
     pub fn root_cert(&self) -> PathBuf {
-        self.0.join("root-cert.pem")
+        self.proxy().join("root-cert.pem")
     }
 
     /// Its volumes, one folder each.

@@ -157,7 +157,8 @@ fn node_argv(cluster: &ClusterDir, program: &Path) -> Vec<String> {
 
 /// Whether the cluster's node answers.
 pub async fn node_answers(cluster: &ClusterDir) -> bool {
-    let asked = node::ask(&cluster.node_socket(), "GET", "/ready");
+    let socket = cluster.node_socket();
+    let asked = node::ask(&socket, "GET", "/ready");
     matches!(
         tokio::time::timeout(Duration::from_secs(2), asked).await,
         Ok(Ok((200, _)))

@@ -276,6 +276,8 @@ struct FileState {
     problems: Vec<Problem>,
     /// It was changed while, or just before, it was read.
     racy: bool,
+    /// Something in it, or all of it, could not be understood: what is not in `objects` may be in the file all the same.
+    partial: bool,
 }
 
 /// Why a folder as a whole cannot be read.
@@ -361,6 +363,7 @@ impl Folder {
                 let problem = self.problem(path, None, Severity::Error, reason);
                 let file = self.files.entry(path.into()).or_default();
                 file.racy = false;
+                file.partial = true;
                 file.stamp = stamp;
                 let changed = file.problems != [problem.clone()];
                 file.problems = vec![problem];
@@ -407,8 +410,9 @@ impl Folder {
                         None => reason,
                     };
                     problems.push(self.problem_of(path, line, &key, reason));
-                    if let Some(kept) = kept {
-                        objects.entry(key).or_insert(kept);
+                    match kept {
+                        Some(kept) => drop(objects.entry(key).or_insert(kept)),
+                        None => complete = false,
                     }
                 }
                 Content::Unreadable(line, reason) => {
@@ -437,6 +441,7 @@ impl Folder {
                 objects,
                 problems,
                 racy,
+                partial: !complete,
             },
         );
         changed
@@ -464,6 +469,12 @@ impl Folder {
     /// Whether a file has to be read again soon, since it may have changed while it was read.
     pub fn unsettled(&self) -> bool {
         self.files.values().any(|file| file.racy)
+    }
+
+    /// Whether everything was understood: only then does the absence of an object say that it is not there.
+    pub fn complete(&self) -> bool {
+        let unread = (self.folder_problems.iter()).any(|p| p.severity == Severity::Error);
+        !unread && !self.files.values().any(|file| file.partial)
     }
 
     /// What people should know, by file and line.

@@ -112,8 +112,9 @@ impl Network {
         }
     }
 
-    /// Makes the physical network and the WAN when they are not there. The caller holds the fleet's lock.
-    pub fn ensure_network(&self) -> Result<(), NetnsError> {
+    /// Makes the physical network and the WAN when they are not there; says whether something was made. The caller holds the
+    /// fleet's lock.
+    pub fn ensure_network(&self) -> Result<bool, NetnsError> {
         let (wan, network) = (self.wan(), self.network());
         if !works(&wan, "br0", None) {
             remove(&wan)?;
@@ -125,7 +126,7 @@ impl Network {
         if works(&network, "br0", Some(router))
             && works(&network, "wan0", Some(self.addresses.router_wan()))
         {
-            return Ok(());
+            return Ok(false);
         }
         remove(&network)?;
         add(&network)?;
@@ -150,7 +151,8 @@ impl Network {
             ),
         )?;
         in_netns(&network, &["nft", "-f", "-"], Some(&router_rules()))?;
-        sysctl(&network, "net/ipv4/ip_forward", "1")
+        sysctl(&network, "net/ipv4/ip_forward", "1")?;
+        Ok(true)
     }
 
     /// Makes the namespace of something in the cluster, or uses the one that is there when it is whole. Says whether it was

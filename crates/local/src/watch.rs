@@ -36,6 +36,8 @@ const QUIET: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_millis(200);
 /// When a file was changed while it was read, it is read again after this time.
 const SETTLE: Duration = Duration::from_millis(60);
+/// A first list waits this long for files that cannot be understood, for they may be half-written.
+pub const LIST_PATIENCE: Duration = Duration::from_secs(3);
 
 /// What is watched, and under which name.
 #[derive(Debug, Clone)]
@@ -62,9 +64,11 @@ pub async fn watch(
     let mut eyes = Eyes::open(&what.folder, wake.clone());
     let (cluster, generation) = (what.cluster.clone(), what.generation);
     let mut reader = Reader::new(what);
+    let mut listing_since = Instant::now();
     loop {
+        let patient = listing_since.elapsed() < LIST_PATIENCE;
         let looked = tokio::task::spawn_blocking(move || {
-            let observed = reader.look();
+            let observed = reader.look(patient);
             (reader, observed)
         });
         let Ok((back, observed)) = looked.await else {
@@ -88,10 +92,17 @@ pub async fn watch(
             }
             differ
         });
+        if reader.lost || reader.listed {
+            listing_since = Instant::now();
+        }
         if eyes.is_none() || reader.lost {
             eyes = Eyes::open(&reader.what.folder, wake.clone());
         }
-        let pause = match (reader.unsettled(), reader.lost || eyes.is_none()) {
+        let unlisted = !reader.lost && !reader.listed;
+        let pause = match (
+            reader.unsettled() || unlisted,
+            reader.lost || eyes.is_none(),
+        ) {
             (true, _) => SETTLE,
             (false, true) => RESCAN_BLIND,
             (false, false) => RESCAN,
@@ -187,8 +198,9 @@ impl Reader {
         self.objects.unsettled() || self.status.unsettled()
     }
 
-    /// Looks once: the changes since the last look, or a complete list when there is none to compare with.
-    pub fn look(&mut self) -> Vec<Observed> {
+    /// Looks once: the changes since the last look, or a complete list when there is none to compare with. `patient`: a list
+    /// with files that cannot be understood is not said yet, since it would say that what is in them does not exist.
+    pub fn look(&mut self, patient: bool) -> Vec<Observed> {
         self.scans += 1;
         if let Err(reason) = self.scan() {
             let first = !self.lost;
@@ -201,6 +213,10 @@ impl Reader {
         }
         self.lost = false;
         let facts = self.join();
+        let complete = self.objects.complete() && self.status.complete();
+        if !self.listed && !complete && patient {
+            return Vec::new();
+        }
         let mut observed = Vec::new();
         if !self.listed {
             observed.push(Observed::Relisting);

@@ -7,8 +7,8 @@ use catamaran_model::{ClusterId, FailoverMode, ServiceKey, WorkloadKey};
 use catamaran_registry::{MergedService, Problem, ProblemKind, Severity, Snapshot};
 use catamaran_xds::Resource;
 
-use crate::index::Index;
-use crate::scope::{is_exported, sees_service};
+use crate::index::{Index, http_ports};
+use crate::scope::is_exported;
 use crate::virtual_address::CAPACITY;
 use crate::{
     Audience, Capability, Capture, ClustersFor, ClustersReader, EndpointsFor, GatewayFor,
@@ -212,7 +212,7 @@ impl Class {
             Group::Service(key) => snapshot.services.get(key),
             _ => None,
         };
-        let seen = |cluster| service().filter(|service| sees_service(service, cluster));
+        let seen = |cluster| service().filter(|service| service.is_known_in(cluster));
         let exported = |cluster| service().filter(|service| is_exported(service, cluster));
         match self {
             Class::Sidecar(capture) => {
@@ -256,7 +256,7 @@ impl Class {
                     .map(|service| {
                         let addresses = index.addresses(&audience.cluster);
                         let address = addresses.of(service, &audience.cluster);
-                        listeners::addressed(service, address, settings)
+                        listeners::addressed(service, address, audience, settings)
                     })
                     .unwrap_or_default()
                     .into(),
@@ -282,7 +282,7 @@ impl Class {
             Class::Names(cluster) => {
                 let addresses = index.addresses(cluster);
                 let services = snapshot.services.values().map(|service| &**service);
-                let seen = services.filter(|service| sees_service(service, cluster));
+                let seen = services.filter(|service| service.is_known_in(cluster));
                 let table = names::table(seen, cluster, addresses, &settings.domain);
                 Told {
                     problems: addresses
@@ -304,11 +304,11 @@ impl Class {
             Class::GatewayListener(audience) => {
                 let services = snapshot.services.values().map(|service| &**service);
                 let exported = services.filter(|service| is_exported(service, &audience.cluster));
-                let listener = listeners::gateway(exported, settings);
+                let listener = listeners::gateway(exported, audience, settings);
                 listener.into_iter().collect::<Vec<_>>().into()
             }
             Class::GatewayClusters(audience) => exported(&audience.cluster)
-                .map(|service| clusters::gateway(service, settings))
+                .map(|service| clusters::gateway(service, audience, settings))
                 .unwrap_or_default()
                 .into(),
             Class::GatewayEndpoints(audience) => exported(&audience.cluster)
@@ -329,7 +329,8 @@ fn services_on<'a>(
     let keys = index.http_ports.get(&port).into_iter().flatten();
     keys.filter_map(|key| snapshot.services.get(key))
         .map(|service| &**service)
-        .filter(move |service| sees_service(service, cluster))
+        .filter(move |service| service.is_known_in(cluster))
+        .filter(move |service| http_ports(service.ports_seen_from(cluster)).any(|p| p == port))
 }
 
 fn no_address(key: &ServiceKey, cluster: &ClusterId) -> Problem {

@@ -22,10 +22,10 @@ use catamaran_wire::well_known::Struct;
 use catamaran_wire::{Any, extension};
 use catamaran_xds::{Resource, TypeUrlKind};
 
-use crate::scope::{Gateways, sees_cluster, ways_into};
+use crate::scope::{Gateways, ways_into};
 use crate::settings::Settings;
 use crate::tls::Carries;
-use crate::{Capability, ClustersFor, ClustersReader, InboundFor, filters, tls};
+use crate::{Capability, ClustersFor, ClustersReader, GatewayFor, InboundFor, filters, tls};
 
 /// The cluster that nothing comes out of.
 pub const BLACK_HOLE: &str = "BlackHoleCluster";
@@ -84,7 +84,8 @@ pub(crate) fn outbound(
         _ => Judged::ByAnswersToo,
     };
     let host = service.key.host(&settings.domain);
-    let clusters = service.ports.iter().map(|port| {
+    let ports = service.ports_seen_from(&audience.cluster).iter();
+    let clusters = ports.map(|port| {
         let name = ClusterName::outbound(port.number, host.as_str());
         let tls = tls::upstream(name.sni(), &allowed, carries(port), capability);
         resource(&Cluster {
@@ -153,9 +154,14 @@ pub(crate) fn inbound(audience: &InboundFor, settings: &Settings) -> Vec<Resourc
 }
 
 /// `outbound_.PORT_._.HOST`, one for each exported port of the service: bytes as they are, to the least connected.
-pub(crate) fn gateway(service: &MergedService, settings: &Settings) -> Vec<Resource> {
+pub(crate) fn gateway(
+    service: &MergedService,
+    audience: &GatewayFor,
+    settings: &Settings,
+) -> Vec<Resource> {
     let host = service.key.host(&settings.domain);
-    let clusters = service.ports.iter().map(|port| {
+    let ports = service.ports_seen_from(&audience.cluster).iter();
+    let clusters = ports.map(|port| {
         resource(&Cluster {
             name: ClusterName::outbound(port.number, host.as_str()).sni(),
             cluster_discovery_type: discovery(DiscoveryType::Eds),
@@ -174,10 +180,9 @@ pub(crate) fn gateway(service: &MergedService, settings: &Settings) -> Vec<Resou
 /// The identities that may answer for the service: those of its meshed endpoints, ready or not, in all clusters that
 /// `cluster` sees; in order, each once.
 fn identities(service: &MergedService, cluster: &ClusterId, settings: &Settings) -> Vec<SpiffeId> {
-    let meshed = service.endpoints.iter().filter(|endpoint| {
-        endpoint.endpoint.tls == TlsMode::Mutual
-            && sees_cluster(service, cluster, &endpoint.cluster)
-    });
+    let meshed = service
+        .endpoints_seen_from(cluster)
+        .filter(|endpoint| endpoint.endpoint.tls == TlsMode::Mutual);
     let ids: BTreeSet<SpiffeId> = meshed
         .map(|endpoint| {
             let workload = endpoint.endpoint.workload.as_ref();
@@ -196,9 +201,9 @@ fn uses_gateways(service: &MergedService, audience: &ClustersFor, gateways: &Gat
     let ClustersReader::Envoy { network } = &audience.reader else {
         return false;
     };
-    service.endpoints.iter().any(|endpoint| {
+    let mut seen = service.endpoints_seen_from(&audience.cluster);
+    seen.any(|endpoint| {
         endpoint.network != *network
-            && sees_cluster(service, &audience.cluster, &endpoint.cluster)
             && !ways_into(gateways, endpoint.network.as_ref(), &endpoint.cluster).is_empty()
     })
 }
@@ -343,3 +348,6 @@ pub(crate) fn socket_address(address: IpAddr, port: u16) -> Address {
 fn resource(cluster: &Cluster) -> Resource {
     Resource::new(TypeUrlKind::Cluster, cluster.name.as_str(), cluster)
 }
+
+#[cfg(test)]
+mod tests;

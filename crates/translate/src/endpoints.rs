@@ -18,7 +18,7 @@ use catamaran_wire::well_known::{Struct, Value};
 use catamaran_xds::{Resource, TypeUrlKind};
 
 use crate::clusters::{TLS_MODE, socket_address};
-use crate::scope::{Gateways, MAX_GATEWAY_ADDRESSES, sees_cluster, ways_into};
+use crate::scope::{Gateways, MAX_GATEWAY_ADDRESSES, ways_into};
 use crate::settings::Settings;
 use crate::{EndpointsFor, GatewayFor, Nearness};
 
@@ -42,7 +42,8 @@ pub(crate) fn assignments(
     settings: &Settings,
 ) -> Vec<Resource> {
     let host = service.key.host(&settings.domain);
-    let assignments = service.ports.iter().map(|port| {
+    let ports = service.ports_seen_from(&audience.cluster).iter();
+    let assignments = ports.map(|port| {
         let ways = assign(service, port.number, audience, gateways);
         let name = ClusterName::outbound(port.number, host.as_str()).to_string();
         resource(name, ways)
@@ -58,7 +59,8 @@ pub(crate) fn behind_gateway(
     settings: &Settings,
 ) -> Vec<Resource> {
     let host = service.key.host(&settings.domain);
-    let assignments = service.ports.iter().map(|port| {
+    let ports = service.ports_seen_from(&audience.cluster).iter();
+    let assignments = ports.map(|port| {
         let mut ways = Ways::default();
         let own = service.endpoints.iter().filter(|endpoint| {
             endpoint.cluster == audience.cluster
@@ -81,11 +83,9 @@ pub(crate) fn problems(
     gateways: &Gateways,
 ) -> Vec<Problem> {
     let mut found = BTreeSet::new();
-    for endpoint in &service.endpoints {
-        let used = endpoint.endpoint.health == Health::Ready
-            && endpoint.network != audience.network
-            && sees_cluster(service, &audience.cluster, &endpoint.cluster);
-        if !used {
+    for endpoint in service.endpoints_seen_from(&audience.cluster) {
+        let elsewhere = endpoint.network != audience.network;
+        if !elsewhere || endpoint.endpoint.health != Health::Ready {
             continue;
         }
         let ways = ways_into(gateways, endpoint.network.as_ref(), &endpoint.cluster).len();
@@ -208,13 +208,9 @@ fn assign(
     audience: &EndpointsFor,
     gateways: &Gateways,
 ) -> Ways {
-    let seen = service
-        .endpoints
-        .iter()
-        .filter(|endpoint| sees_cluster(service, &audience.cluster, &endpoint.cluster));
     let mut behind: BTreeMap<(&NetworkId, &ClusterId), Behind> = BTreeMap::new();
     let mut direct = Vec::new();
-    for endpoint in seen {
+    for endpoint in service.endpoints_seen_from(&audience.cluster) {
         if endpoint.network == audience.network {
             direct.push(endpoint);
             continue;
@@ -412,3 +408,6 @@ fn lcm(a: u64, b: u64) -> u64 {
     }
     a / gcd(a, b) * b
 }
+
+#[cfg(test)]
+mod tests;

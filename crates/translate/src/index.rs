@@ -4,9 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catamaran_model::{AppProtocol, ClusterId, ServiceKey, WorkloadKey};
-use catamaran_registry::{MergedService, Problem, ProblemKind, Severity, Snapshot};
+use catamaran_registry::{MergedPort, MergedService, Problem, ProblemKind, Severity, Snapshot};
 
-use crate::scope::sees_service;
 use crate::settings::Settings;
 use crate::virtual_address::VirtualAddresses;
 
@@ -25,6 +24,7 @@ impl Edit<'_> {
                 old.ports != new.ports
                     || old.vips != new.vips
                     || old.cluster_local != new.cluster_local
+                    || old.local_ports != new.local_ports
             }
             (None, None) => false,
             _ => true,
@@ -62,21 +62,26 @@ pub(crate) fn edits<'a>(old: &'a Snapshot, new: &'a Snapshot) -> Vec<Edit<'a>> {
     }
 }
 
-/// The ports of a service on which HTTP is spoken, or may be.
-pub(crate) fn http_ports(service: &MergedService) -> impl Iterator<Item = u16> {
+/// The ports on which HTTP is spoken, or may be.
+pub(crate) fn http_ports(ports: &[MergedPort]) -> impl Iterator<Item = u16> {
     let http = |protocol: AppProtocol| protocol.is_http() || protocol == AppProtocol::Detect;
-    service
-        .ports
+    ports
         .iter()
         .filter(move |port| http(port.protocol))
         .map(|port| port.number)
+}
+
+/// The same, of a service for callers of any cluster.
+pub(crate) fn all_http_ports(service: &MergedService) -> BTreeSet<u16> {
+    let views = service.local_ports.values().chain([&service.ports]);
+    views.flat_map(|ports| http_ports(ports)).collect()
 }
 
 /// Lookups over all services.
 #[derive(Debug, PartialEq)]
 pub(crate) struct Index {
     pub(crate) settings: Settings,
-    /// The services that carry HTTP on a port, or may.
+    /// The services that carry HTTP on a port, or may, for callers of some cluster.
     pub(crate) http_ports: BTreeMap<u16, BTreeSet<ServiceKey>>,
     /// What belongs to the clusters that somebody listens in.
     pub(crate) locals: BTreeMap<ClusterId, Local>,
@@ -163,8 +168,7 @@ impl Index {
 
     /// The address that `service` has for proxies of `cluster`.
     pub(crate) fn addresses(&self, cluster: &ClusterId) -> &VirtualAddresses {
-        static NONE: std::sync::LazyLock<VirtualAddresses> =
-            std::sync::LazyLock::new(VirtualAddresses::default);
+        static NONE: VirtualAddresses = VirtualAddresses::NONE;
         self.locals
             .get(cluster)
             .map_or(&NONE, |local| &local.addresses)
@@ -204,14 +208,14 @@ impl Index {
     }
 
     fn add_ports(&mut self, service: &MergedService) {
-        for port in http_ports(service) {
+        for port in all_http_ports(service) {
             let services = self.http_ports.entry(port).or_default();
             services.insert(service.key.clone());
         }
     }
 
     fn remove_ports(&mut self, service: &MergedService) {
-        for port in http_ports(service) {
+        for port in all_http_ports(service) {
             if let Some(services) = self.http_ports.get_mut(&port) {
                 services.remove(&service.key);
                 if services.is_empty() {
@@ -257,7 +261,7 @@ impl Local {
 
 fn addresses(snapshot: &Snapshot, cluster: &ClusterId, settings: &Settings) -> VirtualAddresses {
     let without = snapshot.services.values().filter(|service| {
-        VirtualAddresses::wanted(service, cluster) && sees_service(service, cluster)
+        VirtualAddresses::wanted(service, cluster) && service.is_known_in(cluster)
     });
     VirtualAddresses::give(without.map(|service| &service.key), &settings.domain)
 }
@@ -274,7 +278,7 @@ fn workloads(service: &MergedService, cluster: &ClusterId) -> BTreeMap<WorkloadK
             continue;
         };
         let ports = workloads.entry(workload.clone()).or_default();
-        for port in &service.ports {
+        for port in service.ports_seen_from(cluster) {
             if let Some(own) = endpoint.ports.get(&port.number) {
                 ports.entry(*own).or_insert(port.protocol);
             }

@@ -38,21 +38,10 @@
 //! - **Health**: ready endpoints are HEALTHY, draining ones DRAINING, others are left out.
 //!
 //! ```
-//! use std::sync::Arc;
 //! use catamaran_model::{ClusterId, Locality, Namespace};
 //! use catamaran_registry::Snapshot;
 //! use catamaran_translate::{Audience, Capability, Capture, Role, translate};
 //!
-//! let snapshot = Snapshot {
-//!     number: 1,
-//!     mesh: None,
-//!     clusters: Default::default(),
-//!     services: Default::default(),
-//!     gateways: Default::default(),
-//!     issuers: Default::default(),
-//!     policy: Arc::default(),
-//!     problems: Vec::new(),
-//! };
 //! let gateway = Audience {
 //!     role: Role::Gateway,
 //!     cluster: ClusterId::new("cluster-1")?,
@@ -62,7 +51,7 @@
 //!     capability: Capability::Catamaran,
 //!     capture: Capture::Redirect,
 //! };
-//! let (resources, problems) = translate(&snapshot, &gateway);
+//! let (resources, problems) = translate(&Snapshot::empty(), &gateway);
 //! let names: Vec<_> = resources.iter().map(|resource| &*resource.name).collect();
 //! assert_eq!(names, ["BlackHoleCluster"]);
 //! assert!(problems.is_empty());

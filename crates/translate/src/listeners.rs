@@ -11,7 +11,7 @@ use catamaran_xds::{Resource, TypeUrlKind};
 
 use crate::clusters::{BLACK_HOLE, PASSTHROUGH, socket_address};
 use crate::settings::Settings;
-use crate::{Capture, InboundFor, ListenersFor, filters, routes, tls};
+use crate::{Capture, GatewayFor, InboundFor, ListenersFor, filters, routes, tls};
 
 /// The listener of all calls that leave the workload.
 pub(crate) const OUTBOUND: &str = "virtualOutbound";
@@ -80,13 +80,15 @@ pub(crate) fn http_port(audience: &ListenersFor, port: u16) -> Resource {
 pub(crate) fn addressed(
     service: &MergedService,
     address: Option<IpAddr>,
+    audience: &ListenersFor,
     settings: &Settings,
 ) -> Vec<Resource> {
     let Some(address) = address else {
         return Vec::new();
     };
     let host = service.key.host(&settings.domain);
-    let ports = service.ports.iter().filter(|port| !port.protocol.is_http());
+    let ports = service.ports_seen_from(&audience.cluster).iter();
+    let ports = ports.filter(|port| !port.protocol.is_http());
     let listeners = ports.map(|port| {
         let name = format!("{address}_{}", port.number);
         let cluster = ClusterName::outbound(port.number, host.as_str()).to_string();
@@ -208,12 +210,14 @@ fn inbound_chains(
 /// while the cluster exports nothing, since a listener without a chain is not legal.
 pub(crate) fn gateway<'a>(
     exported: impl Iterator<Item = &'a MergedService>,
+    audience: &GatewayFor,
     settings: &Settings,
 ) -> Option<Resource> {
     let names = exported.flat_map(|service| {
         let host = service.key.host(&settings.domain);
         let sni = move |port: u16| ClusterName::outbound(port, host.as_str()).sni();
-        service.ports.iter().map(move |port| sni(port.number))
+        let ports = service.ports_seen_from(&audience.cluster).iter();
+        ports.map(move |port| sni(port.number))
     });
     let chains: Vec<FilterChain> = names
         .map(|name| FilterChain {
@@ -276,3 +280,6 @@ fn words(texts: &[&str]) -> Vec<String> {
 fn resource(listener: &Listener) -> Resource {
     Resource::new(TypeUrlKind::Listener, listener.name.as_str(), listener)
 }
+
+#[cfg(test)]
+mod tests;

@@ -213,6 +213,37 @@ impl ResourceSet {
         Some(found)
     }
 
+    /// Takes in what another set has of a kind. Where there was nothing of that kind, it is shared, not copied; where both
+    /// have a name, the other's stays.
+    pub fn join(&mut self, other: &ResourceSet, kind: TypeUrlKind) {
+        let Some(theirs) = other.resources.get(&kind) else {
+            return;
+        };
+        let Some(ours) = self.resources.get_mut(&kind) else {
+            self.resources.insert(kind, theirs.clone());
+            return;
+        };
+        if theirs.len() > ours.len() {
+            let mut joined = theirs.clone();
+            let map = Arc::make_mut(&mut joined);
+            for (name, resource) in ours.iter() {
+                let entry = map.entry(name.clone());
+                entry.or_insert_with(|| resource.clone());
+            }
+            *ours = joined;
+        } else {
+            let map = Arc::make_mut(ours);
+            for (name, resource) in theirs.iter() {
+                map.insert(name.clone(), resource.clone());
+            }
+        }
+    }
+
+    /// Takes out all of a kind.
+    pub fn clear(&mut self, kind: TypeUrlKind) {
+        self.resources.remove(&kind);
+    }
+
     /// One by kind and name.
     pub fn get(&self, kind: TypeUrlKind, name: &str) -> Option<&Arc<Resource>> {
         self.resources.get(&kind)?.get(name)
@@ -254,6 +285,15 @@ impl ResourceSet {
                 .is_none_or(|held| held.version != resource.version)
         });
         gone.chain(set.map(|(name, _)| name)).cloned().collect()
+    }
+
+    /// Whether both hold the very same map of a kind, so that nothing of it differs.
+    pub fn shares(&self, other: &ResourceSet, kind: TypeUrlKind) -> bool {
+        match (self.resources.get(&kind), other.resources.get(&kind)) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        }
     }
 
     /// All of a kind, shared. Two sets with the same one differ in nothing of that kind.

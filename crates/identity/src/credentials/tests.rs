@@ -270,7 +270,9 @@ fn nobody_is_believed_past_the_end_of_a_certificate() {
     let (server, server_clock) = credentials(holding(&issuer(&root, 2), "hello", NOW));
     let pair = Pair { client, server };
     let rule = PeerRule::exactly(id("hello"));
-    // Several handshakes between the same two: a kept session would let a later one skip the checks.
+    // One configuration for all: kept sessions would let a later handshake skip the checks.
+    let _listener = pair.server.server_config(H2, ClientAuth::Required).unwrap();
+    let _dialer = pair.client.client_config(&rule, H2).unwrap();
     for _ in 0..3 {
         let (client, server) = pair.shake(&rule).unwrap();
         assert_eq!(client.handshake_kind(), Some(rustls::HandshakeKind::Full));

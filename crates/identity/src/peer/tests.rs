@@ -123,6 +123,11 @@ fn a_certificate_out_of_its_time_is_refused_with_both_clocks() {
             now: late
         }
     );
+    let text = at(late).unwrap_err().to_string();
+    assert!(
+        text.contains("ended at 2026-11-25T00:00:00Z, and it is 2026-11-26T00:00:00Z here"),
+        "{text}"
+    );
     let early = Timestamp(NOW.0 - 2 * HOUR.as_millis() as u64);
     assert_eq!(at(early).unwrap_err().code(), "not_yet_valid");
     assert!(at(Timestamp(NOW.0 - HOUR.as_millis() as u64 / 2)).is_ok());
@@ -410,4 +415,32 @@ fn a_heap_of_certificates_is_not_looked_through() {
         .map(|_| foreign::root("Corporate Root").below("Issuing").der)
         .collect();
     assert!(check_client(&bundle, &leaf, &decoys, NOW).is_err());
+}
+
+#[test]
+fn an_accepted_chain_is_read_as_it_was_checked() {
+    let root = foreign::root("Shared Root");
+    let bundle = TrustBundle::from_pem(&domain(), &root.pem()).unwrap();
+    let (old, new) = (root.below("Issuing"), root.below("Issuing"));
+    let other = root.below("Other");
+    let (leaf, _) = new.leaf(vec![foreign::uri(&id("hello").to_string())]);
+    let print = |authority: &foreign::Authority| crate::fingerprint(&authority.der);
+    // Alone, beside a stranger, and beside a namesake that did not sign.
+    for sent in [
+        vec![new.der.clone()],
+        vec![other.der.clone(), new.der.clone()],
+        vec![old.der.clone(), new.der.clone()],
+        vec![new.der.clone(), old.der.clone()],
+    ] {
+        let checked = check_client(&bundle, &leaf, &sent, NOW).unwrap();
+        let read = of_accepted(&bundle, PeerRole::Client, &leaf, &sent, NOW).unwrap();
+        assert_eq!(read, checked);
+        assert_eq!(read.issuers, [print(&new), print(&root)]);
+    }
+    let sent = [new.der.clone()];
+    let late = of_accepted(&bundle, PeerRole::Client, &leaf, &sent, NOW.after(DAY * 2));
+    assert_eq!(late.unwrap_err().code(), "expired");
+    let strange = TrustBundle::from_pem(&domain(), &foreign::root("Another").pem()).unwrap();
+    let refused = of_accepted(&strange, PeerRole::Client, &leaf, &sent, NOW);
+    assert_eq!(refused.unwrap_err().code(), "unknown_issuer");
 }

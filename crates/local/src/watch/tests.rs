@@ -61,7 +61,7 @@ impl Cluster {
     }
 
     fn look(&mut self) -> Vec<String> {
-        self.reader.look().iter().map(words).collect()
+        self.reader.look(false).iter().map(words).collect()
     }
 }
 
@@ -154,6 +154,27 @@ fn a_half_written_file_changes_nothing() {
 }
 
 #[test]
+fn a_first_list_waits_for_a_half_written_file() {
+    let mut c = Cluster::new();
+    c.service();
+    c.write("objects/other.yaml", "apiVersion: v1\nkind: Serv");
+    assert!(c.reader.look(true).is_empty());
+    c.write(
+        "objects/other.yaml",
+        &HELLO.replace("name: hello", "name: other"),
+    );
+    assert_eq!(c.reader.look(true).len(), 3);
+    c.write("objects/other.yaml", "apiVersion: v1\nkind: Serv");
+    let mut late = Cluster::new();
+    late.write("objects/other.yaml", "apiVersion: v1\nkind: Serv");
+    assert_eq!(
+        late.look(),
+        ["Relisting", "Listed"],
+        "one broken file does not keep a cluster unknown for ever"
+    );
+}
+
+#[test]
 fn a_vanished_folder_is_lost_and_not_empty() {
     let mut c = Cluster::new();
     c.service();
@@ -233,7 +254,7 @@ fn a_gateway_is_a_service_with_a_network() {
         "status/Service/catamaran-system/eastwest-gateway.json",
         r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "eastwest-gateway", "namespace": "catamaran-system", "labels": {"topology.istio.io/network": "network1"}}, "spec": {"ports": [{"name": "tls", "port": 15443}]}, "status": {"loadBalancer": {"ingress": [{"ip": "198.18.1.1"}]}}}"#,
     );
-    let observed = c.reader.look();
+    let observed = c.reader.look(false);
     let Some(Observed::Upsert(Fact::Gateway(gateway))) = observed.get(1) else {
         panic!("{observed:?}")
     };
