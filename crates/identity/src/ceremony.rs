@@ -53,8 +53,9 @@ pub enum CeremonyError {
     },
     /// The instance is issued by another root than the one at hand.
     #[error(
-        "{mesh} does not trust the root {root} but {}; use the root that it was created with, \
+        "{mesh} does not trust the root {} but {}; use the root that it was created with, \
          or rotate its root before",
+        root.short(),
         short(trusted)
     )]
     OtherRoot {

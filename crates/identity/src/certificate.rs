@@ -1,7 +1,11 @@
 //! A certificate that was read, and what is shown of it.
 
+use std::fmt;
+
 use catamaran_model::{Fingerprint, SpiffeId, Timestamp};
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::der::{self, DerError, Reader};
@@ -44,6 +48,15 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     out
 }
 
+/// A time for people: `2026-11-24T00:00:00Z`.
+pub(crate) fn date(at: &Timestamp) -> String {
+    i64::try_from(at.seconds())
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{} s after 1970", at.seconds()))
+}
+
 /// A subject alternative name, byte for byte as the certificate has it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum AltName {
@@ -71,7 +84,7 @@ pub(crate) fn alt_names(value: &[u8]) -> Result<Vec<AltName>, DerError> {
 }
 
 /// A certificate with the parts that the mesh looks at.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(crate) struct Certificate {
     pub(crate) der: CertificateDer<'static>,
     pub(crate) fingerprint: Fingerprint,
@@ -87,6 +100,13 @@ pub(crate) struct Certificate {
     /// May sign certificates, by basic constraints and key usage.
     pub(crate) is_ca: bool,
     pub(crate) facts: CertificateFacts,
+}
+
+impl fmt::Debug for Certificate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let facts = &self.facts;
+        write!(f, "Certificate({}, {:?})", facts.subject, facts.fingerprint)
+    }
 }
 
 impl Certificate {

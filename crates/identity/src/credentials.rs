@@ -198,9 +198,11 @@ impl Credentials {
         Ok(config)
     }
 
-    /// Who was verified at the other end of a finished handshake; `Ok(None)` for an anonymous client.
+    /// Who was accepted at the other end of a finished handshake of one of these configurations; `Ok(None)` for an
+    /// anonymous client.
     ///
-    /// The chain is checked again with the roots of this moment, so a peer whose root was removed since is refused.
+    /// Cheap: the handshake has checked the signatures, and they are not checked again unless names leave open who
+    /// signed. A peer whose certificate has ended at `now`, or whose root's name is trusted no more, is refused.
     pub fn peer(
         &self,
         connection: &CommonState,
@@ -208,15 +210,15 @@ impl Credentials {
         now: Timestamp,
     ) -> Result<Option<Peer>, PeerError> {
         match connection.peer_certificates() {
-            Some(certificates) if !certificates.is_empty() => {
-                self.peer_of(certificates, role, now).map(Some)
+            Some([leaf, above @ ..]) => {
+                peer::of_accepted(&self.bundle.load(), role, leaf, above, now).map(Some)
             }
             _ => Ok(None),
         }
     }
 
-    /// The same for certificates at hand, the peer's own first.
-    pub fn peer_of(
+    /// Checks certificates that were accepted elsewhere or earlier, the peer's own first, with the roots of this moment.
+    pub fn check(
         &self,
         certificates: &[CertificateDer<'_>],
         role: PeerRole,

@@ -35,6 +35,8 @@ mod certificate;
 mod credentials;
 mod csr;
 mod der;
+#[cfg(test)]
+mod fixtures;
 mod holding;
 mod issuer;
 mod join_token;

@@ -8,7 +8,7 @@ use catamaran_model::{Fingerprint, SpiffeId, Timestamp, TrustDomain};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::bundle::TrustBundle;
-use crate::certificate::{AltName, Certificate, CertificateError};
+use crate::certificate::{AltName, Certificate, CertificateError, date};
 use crate::pem::brief;
 
 /// The most certificates that a peer may send.
@@ -124,21 +124,19 @@ pub enum PeerError {
     },
     /// A certificate of its chain has ended.
     #[error(
-        "the certificate of {got} ended at {not_after}, and it is {now} here; \
-         the peer must renew, or one of the two clocks is wrong"
-    )]
+        "the certificate of {got} ended at {end}, and it is {here} here; \
+         the peer must renew, or one of the two clocks is wrong", end = date(.not_after), here = date(.now))]
     Expired {
         /// Who it says it is.
         got: SpiffeId,
-        /// The end of the certificate, in seconds since the Unix epoch.
+        /// The end of the certificate.
         not_after: Timestamp,
         /// Our clock.
         now: Timestamp,
     },
     /// A certificate of its chain is not valid yet.
     #[error(
-        "the certificate of {got} begins at {not_before}, and it is {now} here; one of the two clocks is wrong"
-    )]
+        "the certificate of {got} begins at {begin}, and it is {here} here; one of the two clocks is wrong", begin = date(.not_before), here = date(.now))]
     NotYetValid {
         /// Who it says it is.
         got: SpiffeId,
@@ -313,12 +311,23 @@ pub(crate) fn check_chain(
         .intermediate_certificates()
         .map(|cert| crate::certificate::fingerprint(&cert.der()))
         .collect();
-    issuers.extend(
-        bundle
-            .roots(&id.trust_domain)
-            .find(|root| &root.anchor == path.anchor())
-            .map(|root| root.certificate.fingerprint),
-    );
+    let root = bundle
+        .roots(&id.trust_domain)
+        .find(|root| &root.anchor == path.anchor());
+    if let Some(root) = root {
+        let facts = &root.certificate.facts;
+        // webpki keeps no path length of a root; Envoy does, and both must agree.
+        if facts
+            .path_len
+            .is_some_and(|most| issuers.len() > most as usize)
+        {
+            return Err(PeerError::Chain {
+                got: id,
+                reason: format!("the root ({}) allows fewer intermediates", facts.subject),
+            });
+        }
+        issuers.push(root.certificate.fingerprint);
+    }
     Ok(Peer {
         id,
         fingerprint: certificate.fingerprint,
@@ -363,6 +372,72 @@ fn chain_error(
             reason: other.to_string(),
         },
     }
+}
+
+/// Who a chain belongs to that the verifier of this very handshake accepted.
+///
+/// Where names alone tell which certificate signed which, no signature is computed again: an accepted chain needs a
+/// signer of the issuer's name, and there is only one. Where two have the same name, everything is checked again.
+pub(crate) fn of_accepted(
+    bundle: &TrustBundle,
+    role: PeerRole,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Peer, PeerError> {
+    let certificate = Certificate::read(end_entity)?;
+    let id = one_identity(&certificate)?;
+    match issuers_by_name(bundle, &id, &certificate, intermediates) {
+        Some(issuers) if certificate.facts.is_valid(now) => Ok(Peer {
+            id,
+            fingerprint: certificate.fingerprint,
+            issuers,
+            not_after: certificate.facts.not_after,
+        }),
+        _ => check_chain(bundle, role, end_entity, intermediates, now),
+    }
+}
+
+/// The way from a certificate to a root, if at each step exactly one certificate has the issuer's name.
+fn issuers_by_name(
+    bundle: &TrustBundle,
+    id: &SpiffeId,
+    certificate: &Certificate,
+    intermediates: &[CertificateDer<'_>],
+) -> Option<Vec<Fingerprint>> {
+    let sent: Vec<Certificate> = intermediates
+        .iter()
+        .map(Certificate::read)
+        .collect::<Result<_, _>>()
+        .ok()?;
+    let roots = || {
+        bundle
+            .roots(&id.trust_domain)
+            .map(|r| r.certificate.as_ref())
+    };
+    let mut issuers = Vec::new();
+    let mut wanted = &certificate.issuer;
+    while issuers.len() < MAX_CHAIN {
+        let mut named = sent.iter().filter(|one| one.subject == *wanted);
+        let mut named_roots = roots().filter(|one| one.subject == *wanted);
+        match (
+            named.next(),
+            named.next(),
+            named_roots.next(),
+            named_roots.next(),
+        ) {
+            (None, None, Some(root), None) => {
+                issuers.push(root.fingerprint);
+                return Some(issuers);
+            }
+            (Some(one), None, None, None) => {
+                issuers.push(one.fingerprint);
+                wanted = &one.issuer;
+            }
+            _ => return None,
+        }
+    }
+    None
 }
 
 /// What a client demands of the server it reached.

@@ -503,11 +503,14 @@ impl ClusterDir {
         self.path.join("logs")
     }
 
+    /// The logs of one pod.
+    pub fn log_folder(&self, namespace: &Namespace, pod: &PodName) -> PathBuf {
+        self.logs().join(namespace.as_str()).join(pod.as_str())
+    }
+
     /// The log of one container; `container` is `istio-proxy` for the sidecar.
     pub fn log(&self, namespace: &Namespace, pod: &PodName, container: &str) -> PathBuf {
-        self.logs()
-            .join(namespace.as_str())
-            .join(pod.as_str())
+        self.log_folder(namespace, pod)
             .join(format!("{container}.log"))
     }
 
@@ -546,6 +549,16 @@ impl PodDir {
     /// What the node knows of the pod.
     pub fn record(&self) -> PathBuf {
         self.0.join("pod.json")
+    }
+
+    /// How the node starts one of its containers.
+    pub fn spec(&self, container: &str) -> PathBuf {
+        self.0.join(format!("spec-{container}.json"))
+    }
+
+    /// How a command is started in the pod.
+    pub fn exec_spec(&self) -> PathBuf {
+        self.0.join("exec.json")
     }
 
     /// The sidecar's state.

@@ -279,9 +279,12 @@ pub struct LogLine<'a> {
     /// The server name of the caller's TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_server_name: Option<&'a str>,
-    /// The verified identity at the other end of the mTLS connection.
+    /// The verified identity of who was called.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<&'a str>,
+    pub upstream_peer: Option<&'a str>,
+    /// The verified identity of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downstream_peer: Option<&'a str>,
     /// Bytes from the caller.
     pub bytes_received: u64,
     /// Bytes to the caller.
@@ -343,12 +346,22 @@ impl Report {
     /// Everything counted, in Prometheus' text format 0.0.4, in a stable order.
     pub fn prometheus(&self) -> String {
         let mut total = Totals::default();
-        let ledgers = self.ledgers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let ledgers = self
+            .ledgers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         for ledger in ledgers {
-            ledger.lock().unwrap_or_else(PoisonError::into_inner).add_to(&mut total);
+            ledger
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .add_to(&mut total);
         }
         let mut text = total.render();
-        let _ = writeln!(text, "# TYPE catamaran_access_log_lines_dropped_total counter");
+        let _ = writeln!(
+            text,
+            "# TYPE catamaran_access_log_lines_dropped_total counter"
+        );
         let _ = writeln!(
             text,
             "catamaran_access_log_lines_dropped_total {}",
@@ -447,7 +460,9 @@ impl Scribe {
             return;
         }
         let Some(log) = &self.log else { return };
-        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) = log.try_send(lines) {
+        if let Err(TrySendError::Full(lines) | TrySendError::Disconnected(lines)) =
+            log.try_send(lines)
+        {
             self.dropped.fetch_add(lines_in(&lines), Ordering::Relaxed);
         }
     }
@@ -493,9 +508,12 @@ struct ConnectionTotals {
 }
 
 const DURATION_BUCKETS: [f64; 19] = [
-    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5, 1.8e6, 3.6e6,
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1e3, 2.5e3, 5e3, 1e4, 3e4, 6e4, 3e5, 6e5,
+    1.8e6, 3.6e6,
 ];
-const BYTE_BUCKETS: [f64; 9] = [0.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 16777216.0];
+const BYTE_BUCKETS: [f64; 9] = [
+    0.0, 256.0, 1024.0, 4096.0, 16384.0, 65536.0, 262144.0, 1048576.0, 16777216.0,
+];
 
 #[derive(Debug, Clone)]
 struct Histogram<const N: usize> {
@@ -578,9 +596,15 @@ impl Ledger {
         }
         let totals = self.requests.entry(key).or_default();
         totals.count += 1;
-        totals.duration.observe(&DURATION_BUCKETS, done.duration.as_secs_f64() * 1e3);
-        totals.request_bytes.observe(&BYTE_BUCKETS, done.request_bytes as f64);
-        totals.response_bytes.observe(&BYTE_BUCKETS, done.response_bytes as f64);
+        totals
+            .duration
+            .observe(&DURATION_BUCKETS, done.duration.as_secs_f64() * 1e3);
+        totals
+            .request_bytes
+            .observe(&BYTE_BUCKETS, done.request_bytes as f64);
+        totals
+            .response_bytes
+            .observe(&BYTE_BUCKETS, done.response_bytes as f64);
     }
 
     fn connection(&mut self, subject: SubjectId, flags: Flags) -> &mut ConnectionTotals {
@@ -598,7 +622,11 @@ impl Ledger {
                 Protocol::Http => "http",
                 Protocol::Grpc => "grpc",
             };
-            let _ = write!(labels, ",request_protocol=\"{protocol}\",response_code=\"{}\"", key.code);
+            let _ = write!(
+                labels,
+                ",request_protocol=\"{protocol}\",response_code=\"{}\"",
+                key.code
+            );
             labels.push_str(",grpc_response_status=\"");
             if let Some(status) = key.grpc_status {
                 let _ = write!(labels, "{status}");
@@ -612,7 +640,10 @@ impl Ledger {
         }
         for ((subject, flags), mine) in &self.connections {
             let mut labels = self.labels(*subject);
-            let _ = write!(labels, ",request_protocol=\"tcp\",response_flags=\"{flags}\"");
+            let _ = write!(
+                labels,
+                ",request_protocol=\"tcp\",response_flags=\"{flags}\""
+            );
             let theirs = total.connections.entry(labels).or_default();
             theirs.opened += mine.opened;
             theirs.closed += mine.closed;
@@ -628,7 +659,10 @@ fn labels(subject: &Subject) -> String {
         Reporter::Source => "reporter=\"source\"",
         Reporter::Destination => "reporter=\"destination\"",
     });
-    for (end, party) in [("source", &subject.source), ("destination", &subject.destination)] {
+    for (end, party) in [
+        ("source", &subject.source),
+        ("destination", &subject.destination),
+    ] {
         for (name, value) in [
             ("workload", &party.workload),
             ("workload_namespace", &party.namespace),
@@ -689,20 +723,38 @@ impl Totals {
                 let _ = writeln!(text, "{name}{{{labels}}} {value}");
             }
         };
-        counter("istio_requests_total", &mut self.requests.iter().map(|(l, t)| (l, t.count)));
+        counter(
+            "istio_requests_total",
+            &mut self.requests.iter().map(|(l, t)| (l, t.count)),
+        );
         let connections = &self.connections;
         counter(
             "istio_tcp_connections_opened_total",
-            &mut connections.iter().map(|(l, t)| (l, t.opened)).filter(|(_, n)| *n > 0),
+            &mut connections
+                .iter()
+                .map(|(l, t)| (l, t.opened))
+                .filter(|(_, n)| *n > 0),
         );
         counter(
             "istio_tcp_connections_closed_total",
-            &mut connections.iter().map(|(l, t)| (l, t.closed)).filter(|(_, n)| *n > 0),
+            &mut connections
+                .iter()
+                .map(|(l, t)| (l, t.closed))
+                .filter(|(_, n)| *n > 0),
         );
-        counter("istio_tcp_sent_bytes_total", &mut connections.iter().map(|(l, t)| (l, t.sent)));
-        counter("istio_tcp_received_bytes_total", &mut connections.iter().map(|(l, t)| (l, t.received)));
+        counter(
+            "istio_tcp_sent_bytes_total",
+            &mut connections.iter().map(|(l, t)| (l, t.sent)),
+        );
+        counter(
+            "istio_tcp_received_bytes_total",
+            &mut connections.iter().map(|(l, t)| (l, t.received)),
+        );
         for (name, pick) in [
-            ("istio_request_bytes", RequestTotals::requests as fn(&RequestTotals) -> &Histogram<9>),
+            (
+                "istio_request_bytes",
+                RequestTotals::requests as fn(&RequestTotals) -> &Histogram<9>,
+            ),
             ("istio_response_bytes", RequestTotals::responses),
         ] {
             let _ = writeln!(text, "# TYPE {name} histogram");
@@ -713,7 +765,9 @@ impl Totals {
         let name = "istio_request_duration_milliseconds";
         let _ = writeln!(text, "# TYPE {name} histogram");
         for (labels, totals) in &self.requests {
-            totals.duration.render(&mut text, name, labels, &DURATION_BUCKETS);
+            totals
+                .duration
+                .render(&mut text, name, labels, &DURATION_BUCKETS);
         }
         text
     }

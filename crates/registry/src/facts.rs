@@ -289,21 +289,6 @@ impl Facts {
             || self.members != other.members;
     }
 
-    /// Whether going on from `self` to the complete list `next` loses so much that it is not believed at once (DESIGN 3):
-    /// more than half and at least ten of the cluster's endpoints, or a service's last ones.
-    pub(crate) fn shrinks_to(&self, next: &Facts) -> bool {
-        let (mut all, mut lost) = (0usize, 0usize);
-        for service in self.slices_of.keys() {
-            let (before, after) = (self.addresses(service), next.addresses(service));
-            if !before.is_empty() && after.is_empty() {
-                return true;
-            }
-            all += before.len();
-            lost += before.difference(&after).count();
-        }
-        lost >= SHRINK_AT_LEAST && lost * 2 > all
-    }
-
     /// What is in `self` and not in the complete list `next`: whole objects, and single endpoints of slices.
     pub(crate) fn missing_in(&self, next: &Facts) -> Facts {
         let mut missing = Facts {
@@ -331,13 +316,29 @@ impl Facts {
         missing
     }
 
-    /// Takes out what `list` has, so that only what is missing there remains.
-    pub(crate) fn forget_what_is_in(&mut self, list: &Facts, touched: &mut Touched) {
-        *self = {
-            let rest = self.missing_in(list);
-            self.differences(&rest, touched);
-            rest
-        };
+    /// The services and endpoints in `self` that the complete list `next` has too.
+    pub(crate) fn present_in(&self, next: &Facts) -> Facts {
+        let mut present = Facts::default();
+        let services = self
+            .services
+            .iter()
+            .filter(|(key, _)| next.services.contains_key(*key));
+        present
+            .services
+            .extend(services.map(|(key, service)| (key.clone(), service.clone())));
+        for service in self.slices_of.keys() {
+            let after = next.addresses(service);
+            for slice in self.slices_of(service) {
+                let mut again = slice.clone();
+                again
+                    .endpoints
+                    .retain(|endpoint| after.contains(&endpoint.address));
+                present
+                    .upsert_slice(again, &mut Touched::default())
+                    .expect("a part of what is within the limits is within them");
+            }
+        }
+        present
     }
 
     /// All objects, by kind and key.
@@ -353,8 +354,21 @@ impl Facts {
     }
 }
 
-/// The shrink guard lets a list pass that removes fewer endpoints of the cluster than this.
-pub(crate) const SHRINK_AT_LEAST: usize = 10;
+/// The endpoints of each service that can be used: of a service that one of the layers has, in any of them.
+pub(crate) fn usable<'a>(
+    layers: impl Iterator<Item = &'a Facts> + Clone,
+) -> BTreeMap<&'a ServiceKey, BTreeSet<EndpointAddress>> {
+    let mut all = BTreeMap::new();
+    for facts in layers.clone() {
+        for key in facts.slices_of.keys() {
+            if layers.clone().any(|facts| facts.services.contains_key(key)) {
+                let behind: &mut BTreeSet<_> = all.entry(key).or_default();
+                behind.extend(facts.addresses(key));
+            }
+        }
+    }
+    all
+}
 
 fn absent<K: Ord + Clone, V: Clone>(
     before: &BTreeMap<K, V>,

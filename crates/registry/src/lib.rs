@@ -26,6 +26,8 @@
 
 mod change;
 mod facts;
+#[cfg(test)]
+mod fixture;
 mod merge;
 mod registry;
 mod shard;
@@ -34,7 +36,7 @@ mod snapshot;
 pub use change::{Change, Fact, FactKey, Observed, Revision, WatchGeneration};
 pub use facts::limits;
 pub use registry::{Applied, Ignored, Registry, SavedShard};
-pub use shard::{HOLD, MAX_HELD_LISTS};
+pub use shard::{HOLD, MAX_HELD_LISTS, SHRINK_AT_LEAST};
 pub use snapshot::{
     ClusterView, Freshness, MergedEndpoint, MergedPort, MergedService, Problem, ProblemKind,
     Severity, Snapshot,

@@ -13,7 +13,7 @@ use catamaran_model::{
     Namespace, NamespaceFacts, NetworkGateway, NetworkId, Service, ServiceKey, Timestamp,
 };
 
-use crate::facts::{Facts, OverLimit, Touched, limits};
+use crate::facts::{Facts, OverLimit, Touched, limits, usable};
 use crate::merge::Part;
 use crate::{
     Applied, Fact, FactKey, Freshness, Ignored, MergedEndpoint, MergedPort, Revision,
@@ -22,6 +22,9 @@ use crate::{
 
 /// How long what a suddenly shrunken list lacks is kept, and how much later a second list must begin to be believed.
 pub const HOLD: Duration = Duration::from_secs(10);
+
+/// A list that removes fewer endpoints of a cluster than this, and no service's last ones, is believed at once.
+pub const SHRINK_AT_LEAST: usize = 10;
 
 /// A list is not taken up while so many earlier ones are still held.
 pub const MAX_HELD_LISTS: usize = 8;
@@ -249,35 +252,47 @@ impl Shard {
                 known: self.revision,
             });
         }
-        let shrinks = self.complete
-            && self
-                .pending
-                .as_ref()
-                .is_some_and(|pending| self.facts.shrinks_to(&pending.facts));
-        if shrinks && self.kept.len() >= MAX_HELD_LISTS {
-            self.pending = None;
-            return Applied::Ignored(Ignored::TooManyHeldLists);
-        }
         let Some(list) = self.pending.take() else {
             return Applied::Ignored(Ignored::NotListed);
         };
+        // A hold that is settled by this list does not count any more, whatever else the list does.
+        let settled = |kept: &Kept| list.begun >= kept.since.after(HOLD);
+        let still = || {
+            self.kept
+                .iter()
+                .filter(|kept| !settled(kept))
+                .map(|kept| &kept.facts)
+        };
+        // But what it has again was never gone.
+        let settled = self.kept.iter().filter(|kept| settled(kept));
+        let again: Vec<Facts> = settled
+            .map(|kept| kept.facts.present_in(&list.facts))
+            .collect();
+        let mut rest: Vec<Facts> = still().map(|facts| facts.missing_in(&list.facts)).collect();
+        let shrinks = self.complete
+            && shrinks(
+                &usable(std::iter::once(&self.facts).chain(&again).chain(still())),
+                &usable(std::iter::once(&list.facts).chain(&rest)),
+            );
+        if shrinks && still().count() >= MAX_HELD_LISTS {
+            return Applied::Ignored(Ignored::TooManyHeldLists);
+        }
 
         let holds = self.kept.len();
+        let mut rest = rest.drain(..);
         for kept in &mut self.kept {
-            if list.begun >= kept.since.after(HOLD) {
-                let agreed = std::mem::take(&mut kept.facts);
-                agreed.differences(&Facts::default(), touched);
-            } else {
-                kept.facts.forget_what_is_in(&list.facts, touched);
-            }
+            let facts = match list.begun >= kept.since.after(HOLD) {
+                true => Facts::default(),
+                false => rest.next().unwrap_or_default(),
+            };
+            kept.facts.differences(&facts, touched);
+            kept.facts = facts;
         }
         self.kept.retain(|kept| !kept.facts.is_empty());
         self.facts.differences(&list.facts, touched);
         if shrinks {
-            self.kept.push(Kept {
-                since: now,
-                facts: self.facts.missing_in(&list.facts),
-            });
+            let facts = self.facts.missing_in(&list.facts);
+            self.kept.push(Kept { since: now, facts });
         }
         self.facts = list.facts;
 
@@ -511,6 +526,26 @@ impl Shard {
         }
         saved.iter().collect()
     }
+}
+
+/// Whether a complete list takes so much away that it is not believed at once (DESIGN 3): more than half and at least ten of
+/// the cluster's endpoints, or a service's last ones.
+fn shrinks(
+    before: &BTreeMap<&ServiceKey, BTreeSet<EndpointAddress>>,
+    after: &BTreeMap<&ServiceKey, BTreeSet<EndpointAddress>>,
+) -> bool {
+    let (mut all, mut lost) = (0, 0);
+    for (service, before) in before {
+        let Some(after) = after.get(service).filter(|after| !after.is_empty()) else {
+            if before.is_empty() {
+                continue;
+            }
+            return true;
+        };
+        all += before.len();
+        lost += before.difference(after).count();
+    }
+    lost >= SHRINK_AT_LEAST && lost * 2 > all
 }
 
 /// Services that mean something in their own cluster only (DESIGN 3).

@@ -185,7 +185,7 @@ impl Resource {
 }
 
 /// The resources of one kind by name.
-pub(crate) type OfKind = BTreeMap<Arc<str>, Arc<Resource>>;
+pub type OfKind = BTreeMap<Arc<str>, Arc<Resource>>;
 
 /// Resources of all kinds, by kind and name.
 ///
@@ -296,8 +296,19 @@ impl ResourceSet {
         }
     }
 
-    pub(crate) fn shared(&self, kind: TypeUrlKind) -> Arc<OfKind> {
+    /// All of a kind, shared. Two sets with the same one differ in nothing of that kind.
+    pub fn shared(&self, kind: TypeUrlKind) -> Arc<OfKind> {
         self.resources.get(&kind).cloned().unwrap_or_default()
+    }
+}
+
+impl ResourceSet {
+    /// Takes all of a kind from elsewhere, in the place of what was there; every one of them must be of that kind.
+    pub fn put_shared(&mut self, kind: TypeUrlKind, all: Arc<OfKind>) {
+        match all.is_empty() {
+            true => drop(self.resources.remove(&kind)),
+            false => drop(self.resources.insert(kind, all)),
+        }
     }
 }
 

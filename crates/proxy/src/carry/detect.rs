@@ -13,14 +13,32 @@ use tokio::time::{Instant, timeout_at};
 use super::sni::{ClientHello, HelloError, HelloReader};
 
 /// How long a ClientHello may take from its first byte to its last.
-pub const HELLO_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const HELLO_WAIT: Duration = Duration::from_secs(5);
 /// A first line longer than this that begins as a request is taken for one.
 const LINE_LIMIT: usize = 8 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// Methods that tell HTTP/1 from other protocols of words; a client with another one must name its port's protocol.
 const METHODS: [&[u8]; 20] = [
-    b"GET", b"HEAD", b"POST", b"PUT", b"DELETE", b"OPTIONS", b"PATCH", b"TRACE", b"CONNECT", b"PROPFIND",
-    b"PROPPATCH", b"MKCOL", b"COPY", b"MOVE", b"LOCK", b"UNLOCK", b"REPORT", b"SEARCH", b"PURGE", b"QUERY",
+    b"GET",
+    b"HEAD",
+    b"POST",
+    b"PUT",
+    b"DELETE",
+    b"OPTIONS",
+    b"PATCH",
+    b"TRACE",
+    b"CONNECT",
+    b"PROPFIND",
+    b"PROPPATCH",
+    b"MKCOL",
+    b"COPY",
+    b"MOVE",
+    b"LOCK",
+    b"UNLOCK",
+    b"REPORT",
+    b"SEARCH",
+    b"PURGE",
+    b"QUERY",
 ];
 const READ_AT_ONCE: usize = 16 * 1024;
 
@@ -30,7 +48,7 @@ thread_local! {
 
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beginning {
+pub(crate) enum Beginning {
     /// A whole ClientHello.
     Tls(ClientHello),
     /// A request line of HTTP/1.
@@ -43,18 +61,18 @@ pub enum Beginning {
 
 /// Which beginnings are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct Look {
     /// TLS is recognised; else it is opaque.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// HTTP is recognised; else it is opaque, without a wait for its first line.
-    pub http: bool,
+    pub(crate) http: bool,
     /// How long to wait for the bytes that tell.
-    pub wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// Why a connection has no beginning that can be acted on.
 #[derive(Debug, thiserror::Error)]
-pub enum BeginningError {
+pub(crate) enum BeginningError {
     /// It closed before it said anything that could be carried.
     #[error("the caller closed the connection before its first bytes were whole")]
     Closed,
@@ -70,7 +88,7 @@ pub enum BeginningError {
 }
 
 /// Reads as much of `stream` as tells what it is. Every byte read is in `head`, whatever the outcome.
-pub async fn read_beginning<S: AsyncRead + Unpin>(
+pub(crate) async fn read_beginning<S: AsyncRead + Unpin>(
     stream: &mut S,
     head: &mut Vec<u8>,
     look: Look,
@@ -99,7 +117,7 @@ pub async fn read_beginning<S: AsyncRead + Unpin>(
 }
 
 /// Reads a connection that must begin with a ClientHello. Every byte read is in `head`, whatever the outcome.
-pub async fn read_hello<S: AsyncRead + Unpin>(
+pub(crate) async fn read_hello<S: AsyncRead + Unpin>(
     stream: &mut S,
     head: &mut Vec<u8>,
 ) -> Result<Beginning, BeginningError> {
@@ -176,7 +194,7 @@ async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, head: &mut Vec<u8>) -> 
 
 /// A connection whose first bytes were read already: they are read again first.
 #[derive(Debug)]
-pub struct Rewound<S> {
+pub(crate) struct Rewound<S> {
     head: Vec<u8>,
     read: usize,
     stream: S,
@@ -184,18 +202,21 @@ pub struct Rewound<S> {
 
 impl<S> Rewound<S> {
     /// Puts `head` before what is still to come from `stream`.
-    pub fn new(head: Vec<u8>, stream: S) -> Self {
-        Rewound { head, read: 0, stream }
-    }
-
-    /// The connection itself.
-    pub fn get_ref(&self) -> &S {
-        &self.stream
+    pub(crate) fn new(head: Vec<u8>, stream: S) -> Self {
+        Rewound {
+            head,
+            read: 0,
+            stream,
+        }
     }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         if this.read < this.head.len() {
             let rest = &this.head[this.read..];
@@ -213,7 +234,11 @@ impl<S: AsyncRead + Unpin> AsyncRead for Rewound<S> {
 }
 
 impl<S: AsyncWrite + Unpin> AsyncWrite for Rewound<S> {
-    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.stream).poll_write(cx, bytes)
     }
 

@@ -3,14 +3,16 @@
 //! Source: RFC 9110 sections 7.2 and 7.6.1, RFC 9113 section 8.
 
 use http::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName =
+    HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const X_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -107,7 +109,12 @@ impl Head {
         } else if headers.contains_key(TE) {
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        self.request(Uri::from(self.path.clone()), headers, Version::HTTP_11, body)
+        self.request(
+            Uri::from(self.path.clone()),
+            headers,
+            Version::HTTP_11,
+            body,
+        )
     }
 
     /// Puts `headers` and this head together as a request of HTTP/2.
@@ -139,7 +146,11 @@ fn authority<B>(request: &Request<B>) -> Result<HeaderValue, HeadError> {
     let named = match request.uri().authority() {
         None => host.ok_or(HeadError::NoHost)?.clone(),
         Some(authority) => {
-            let differs = host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
+            let differs = host.is_some_and(|host| {
+                !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            });
             // an absolute form overrides Host in HTTP/1 (RFC 9112, 3.2.2); in HTTP/2 nothing may differ
             if differs && request.version() == Version::HTTP_2 {
                 return Err(HeadError::ManyHosts);

@@ -9,10 +9,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use catamaran_decide::{Cluster, Forward, Outcome, Table, Verdict, View};
 use catamaran_identity::Credentials;
 use catamaran_model::Timestamp;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
+use super::Settings;
 use super::pool::Pools;
-use super::{Role, Settings};
+use super::tls::Configs;
 use crate::report::{Flags, Party, Reporter, Scribe, Security, Subject, SubjectId};
 
 /// One worker's share of the proxy. Everything on its thread holds it by `Rc`.
@@ -21,6 +22,7 @@ pub(crate) struct Worker {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) scribe: Scribe,
     pub(crate) pools: Pools,
+    pub(crate) configs: Configs,
     pub(crate) view: RefCell<View>,
     /// Turns true when no new work is wanted.
     pub(crate) draining: watch::Receiver<bool>,
@@ -30,6 +32,7 @@ pub(crate) struct Worker {
     tickets: Cell<u64>,
     seed: u64,
     connections: Cell<usize>,
+    emptied: Notify,
 }
 
 impl Worker {
@@ -44,12 +47,15 @@ impl Worker {
         let table = tables.borrow_and_update().clone();
         let mut view = View::new(seed);
         view.adopt(&table);
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Rc::new(Worker {
             settings,
             credentials,
             scribe,
             pools: Pools::default(),
+            configs: Configs::default(),
             view: RefCell::new(view),
             draining,
             table: RefCell::new((tables, Rc::new(table))),
@@ -58,6 +64,7 @@ impl Worker {
             tickets: Cell::new(seed),
             seed,
             connections: Cell::new(0),
+            emptied: Notify::new(),
         })
     }
 
@@ -98,13 +105,9 @@ impl Worker {
         (self.lot() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
-    }
-
     /// Begins an attempt; its end is told to what is given.
-    pub(crate) fn begin(self: &Rc<Self>, forward: Forward, again: bool) -> InFlight {
-        self.view.borrow_mut().begin(&forward, again, self.now());
+    pub(crate) fn begin(self: &Rc<Self>, forward: Forward) -> InFlight {
+        self.view.borrow_mut().begin(&forward);
         InFlight {
             worker: self.clone(),
             forward,
@@ -127,13 +130,20 @@ impl Worker {
         Admitted(self.clone())
     }
 
-    /// How many connections of callers there are.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.get()
+    /// Waits until no caller is left.
+    pub(crate) async fn emptied(&self) {
+        while self.connections.get() > 0 {
+            self.emptied.notified().await;
+        }
     }
 
     /// Who is told about when this workload calls a cluster.
-    pub(crate) fn outbound_subject(&self, cluster: Option<&Cluster>, place: Option<&str>, peer: Option<&str>) -> SubjectId {
+    pub(crate) fn outbound_subject(
+        &self,
+        cluster: Option<&Cluster>,
+        place: Option<&str>,
+        peer: Option<&str>,
+    ) -> SubjectId {
         let unknown = || Arc::<str>::from("unknown");
         let mut destination = Party::unknown();
         if let Some(place) = place {
@@ -189,11 +199,6 @@ impl Worker {
             },
         })
     }
-
-    /// Which way a connection goes, for the log.
-    pub(crate) fn is_gateway(&self) -> bool {
-        self.settings.role == Role::Gateway
-    }
 }
 
 /// The service's host in a cluster's name of either form.
@@ -207,7 +212,11 @@ pub(crate) struct Admitted(Rc<Worker>);
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
+        let left = self.0.connections.get() - 1;
+        self.0.connections.set(left);
+        if left == 0 {
+            self.0.emptied.notify_one();
+        }
     }
 }
 
@@ -227,8 +236,15 @@ impl InFlight {
     fn end(&mut self, outcome: Outcome) {
         self.done = true;
         let worker = &self.worker;
-        let verdict = worker.view.borrow_mut().finish(&self.forward, outcome, worker.now());
-        worker.heed(verdict, self.forward.endpoint.address, &self.forward.cluster);
+        let verdict = worker
+            .view
+            .borrow_mut()
+            .finish(&self.forward, outcome, worker.now());
+        worker.heed(
+            verdict,
+            self.forward.endpoint.address,
+            &self.forward.cluster,
+        );
     }
 }
 

@@ -42,15 +42,45 @@ fn workers_are_added_up_under_istios_names() {
     drop(one);
     let text = report.prometheus();
     let hello = "destination_service=\"helloworld.default.svc.cluster.local\"";
-    assert_eq!(value(&text, "istio_requests_total", &[hello, "response_code=\"200\""]), ["3"]);
-    assert_eq!(value(&text, "istio_requests_total", &["response_flags=\"UF,URX\""]), ["1"]);
+    assert_eq!(
+        value(
+            &text,
+            "istio_requests_total",
+            &[hello, "response_code=\"200\""]
+        ),
+        ["3"]
+    );
+    assert_eq!(
+        value(
+            &text,
+            "istio_requests_total",
+            &["response_flags=\"UF,URX\""]
+        ),
+        ["1"]
+    );
     let duration = "istio_request_duration_milliseconds_bucket";
     assert_eq!(value(&text, duration, &[hello, "le=\"5\""]), ["0"]);
     assert_eq!(value(&text, duration, &[hello, "le=\"10\""]), ["3"]);
-    assert_eq!(value(&text, "istio_response_bytes_bucket", &[hello, "le=\"65536\""]), ["0"]);
-    assert_eq!(value(&text, "istio_tcp_sent_bytes_total", &["other"]), ["9"]);
-    assert_eq!(value(&text, "istio_tcp_received_bytes_total", &["other"]), ["5"]);
-    assert_eq!(value(&text, "istio_tcp_connections_closed_total", &["other"]), ["1"]);
+    assert_eq!(
+        value(
+            &text,
+            "istio_response_bytes_bucket",
+            &[hello, "le=\"65536\""]
+        ),
+        ["0"]
+    );
+    assert_eq!(
+        value(&text, "istio_tcp_sent_bytes_total", &["other"]),
+        ["9"]
+    );
+    assert_eq!(
+        value(&text, "istio_tcp_received_bytes_total", &["other"]),
+        ["5"]
+    );
+    assert_eq!(
+        value(&text, "istio_tcp_connections_closed_total", &["other"]),
+        ["1"]
+    );
 }
 
 #[test]
@@ -63,7 +93,11 @@ fn callers_who_invent_names_cannot_grow_it_without_end() {
     }
     let text = report.prometheus();
     assert_eq!(
-        value(&text, "istio_requests_total", &["destination_service=\"unknown\""]),
+        value(
+            &text,
+            "istio_requests_total",
+            &["destination_service=\"unknown\""]
+        ),
         ["500"]
     );
 }
@@ -75,7 +109,10 @@ fn label_values_cannot_break_out() {
     let id = scribe.subject(&subject("a\"} 1\nevil{x=\"\\"));
     scribe.request(id, &done(200, Flags::NONE));
     let text = report.prometheus();
-    assert!(text.contains(r#"destination_service="a\"} 1\nevil{x=\"\\""#), "{text}");
+    assert!(
+        text.contains(r#"destination_service="a\"} 1\nevil{x=\"\\""#),
+        "{text}"
+    );
     assert!(!text.lines().any(|line| line.starts_with("evil")));
 }
 
@@ -112,7 +149,8 @@ fn line(reason: &str) -> LogLine<'_> {
         downstream_remote_address: "10.1.0.2:4000".into(),
         downstream_local_address: "10.96.0.9:5000".into(),
         requested_server_name: None,
-        peer: None,
+        upstream_peer: None,
+        downstream_peer: None,
         bytes_received: 0,
         bytes_sent: 40,
         duration: 3,
@@ -129,7 +167,10 @@ fn the_log_is_one_json_object_a_line() {
     drop(scribe);
     drop(report);
     let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
-    let lines: Vec<serde_json::Value> = text.lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    let lines: Vec<serde_json::Value> = text
+        .lines()
+        .map(|l| serde_json::from_str(l).unwrap())
+        .collect();
     assert_eq!(lines.len(), 2);
     assert_eq!(lines[0]["reason"], "round robin");
     assert_eq!(lines[0]["response_flags"], "-");
@@ -160,9 +201,13 @@ fn a_stuck_disk_costs_lines_and_not_time() {
         scribe.log(&line("round robin"));
         scribe.flush();
     }
-    let dropped: usize = value(&report.prometheus(), "catamaran_access_log_lines_dropped_total", &[])[0]
-        .parse()
-        .unwrap();
+    let dropped: usize = value(
+        &report.prometheus(),
+        "catamaran_access_log_lines_dropped_total",
+        &[],
+    )[0]
+    .parse()
+    .unwrap();
     assert!((9..=10).contains(&dropped), "{dropped}");
     drop(release);
     drop(scribe);

@@ -68,7 +68,10 @@ async fn silence_ends_a_copy_but_slow_talk_does_not() {
     let (copied, _client) = tokio::join!(copy(first, second, Vec::new(), idle), user);
     assert!(matches!(copied.end, End::Idle));
     let silent = started.elapsed() - Duration::from_secs(45);
-    assert!(silent >= Duration::from_secs(5) && silent <= 2 * idle, "{silent:?}");
+    assert!(
+        silent >= Duration::from_secs(5) && silent <= 2 * idle,
+        "{silent:?}"
+    );
 }
 
 #[tokio::test(flavor = "current_thread")]

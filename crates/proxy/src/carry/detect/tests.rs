@@ -21,13 +21,26 @@ async fn beginning_of(bytes: &[u8], look: Look) -> Result<Beginning, BeginningEr
 #[tokio::test(flavor = "current_thread", start_paused = true)]
 async fn protocols_are_known_by_their_first_bytes() {
     let what = async |bytes: &[u8]| beginning_of(bytes, ALL).await.unwrap();
-    assert_eq!(what(b"GET / HTTP/1.1\r\nhost: a\r\n").await, Beginning::Http1);
+    assert_eq!(
+        what(b"GET / HTTP/1.1\r\nhost: a\r\n").await,
+        Beginning::Http1
+    );
     assert_eq!(what(b"OPTIONS * HTTP/1.0\n").await, Beginning::Http1);
-    assert_eq!(what(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0").await, Beginning::Http2);
+    assert_eq!(
+        what(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0").await,
+        Beginning::Http2
+    );
     assert_eq!(what(b"GET key\r\n").await, Beginning::Opaque, "Redis");
     assert_eq!(what(b"EHLO a.example\r\n").await, Beginning::Opaque, "SMTP");
-    assert_eq!(what(b"\0\0\0\x08\x04\xd2\x16\x2f").await, Beginning::Opaque, "PostgreSQL");
-    assert_eq!(what(b"PRI * HTTP/2.0\r\nhost: a\r\n\r\n").await, Beginning::Opaque);
+    assert_eq!(
+        what(b"\0\0\0\x08\x04\xd2\x16\x2f").await,
+        Beginning::Opaque,
+        "PostgreSQL"
+    );
+    assert_eq!(
+        what(b"PRI * HTTP/2.0\r\nhost: a\r\n\r\n").await,
+        Beginning::Opaque
+    );
     assert_eq!(what(b"\x16\x02").await, Beginning::Opaque);
     let long = [b"GET /".to_vec(), vec![b'a'; LINE_LIMIT]].concat();
     assert_eq!(what(&long).await, Beginning::Http1);
@@ -74,6 +87,9 @@ async fn what_was_read_is_read_again() {
     client.write_all(b" and more").await.unwrap();
     client.shutdown().await.unwrap();
     let mut got = String::new();
-    Rewound::new(b"before".to_vec(), stream).read_to_string(&mut got).await.unwrap();
+    Rewound::new(b"before".to_vec(), stream)
+        .read_to_string(&mut got)
+        .await
+        .unwrap();
     assert_eq!(got, "before and more");
 }
