@@ -309,8 +309,53 @@ fn calls_to_one_service_do_not_skew_another() {
     let mut seen = Vec::new();
     for ticket in 0..4 {
         seen.push(world.call(&[], ticket * 2).unwrap().0);
-        pick(&other, &world.view, &[], ticket * 2 + 1, world.now).unwrap();
+        pick(
+            &other,
+            world.view.sight(&other),
+            &[],
+            ticket * 2 + 1,
+            world.now,
+        )
+        .unwrap();
     }
     assert_ne!(seen[0], seen[1]);
     assert_eq!(seen[0], seen[2]);
+}
+
+#[test]
+fn a_further_attempt_leaves_trials_to_others() {
+    let endpoints = (0..3).map(|n| plain(&address(n))).collect();
+    let mut world = world(LbPolicy::RoundRobin, vec![endpoints]);
+    let suspect = world.decide(&[], 0).unwrap();
+    world.view.begin(&suspect);
+    world.view.finish(&suspect, Outcome::Unanswered, world.now);
+    world.now = Timestamp(world.now.0 + 2000);
+    let tried: SocketAddr = address(1).parse().unwrap();
+    for _ in 0..4 {
+        let (next, special) = world.call(&[tried], 0).unwrap();
+        assert_eq!(next, address(2).parse().unwrap());
+        assert_eq!(special, Special::OtherEndpoint);
+    }
+    let both = [tried, address(2).parse().unwrap()];
+    let (next, _) = world.call(&both, 0).unwrap();
+    assert_eq!(next, suspect.endpoint.address);
+}
+
+#[test]
+fn when_nobody_is_good_every_priority_is_used() {
+    let near = vec![plain("10.0.0.1:80")];
+    let far = vec![plain("10.0.0.2:80")];
+    let mut world = world(LbPolicy::RoundRobin, vec![near, far]);
+    for _ in 0..2 {
+        let forward = world.decide(&[], 0).unwrap();
+        world.view.begin(&forward);
+        world.view.finish(&forward, Outcome::Unanswered, world.now);
+    }
+    let calls: Vec<_> = (0..2).map(|_| world.call(&[], 0).unwrap()).collect();
+    assert_ne!(calls[0].0, calls[1].0);
+    assert!(
+        calls
+            .iter()
+            .all(|(_, special)| *special == Special::LastWay)
+    );
 }

@@ -384,7 +384,8 @@ fn a_gateway_that_takes_no_connection_is_suspect_for_every_cluster() {
     let seen = world.view.standing(&other, GATEWAY.parse().unwrap());
     assert!(seen.out_until.is_some());
     for _ in 0..4 {
-        let (endpoint, ..) = crate::balance::pick(&other, &world.view, &[], 0, world.now).unwrap();
+        let (endpoint, ..) =
+            crate::balance::pick(&other, world.view.sight(&other), &[], 0, world.now).unwrap();
         assert_eq!(endpoint.address, "10.1.1.5:80".parse().unwrap());
     }
     let address = GATEWAY.parse().unwrap();
