@@ -228,6 +228,11 @@ impl Registry {
         self.shards.get(cluster).map(|shard| shard.edits)
     }
 
+    /// The clusters of the instance, as of the last snapshot.
+    pub fn members(&self) -> &BTreeMap<ClusterId, Member> {
+        &self.members
+    }
+
     /// The clusters of which something is known.
     pub fn clusters(&self) -> impl Iterator<Item = &ClusterId> {
         self.shards.keys()

@@ -3,7 +3,7 @@
 use catamaran_wire::access_log::{AccessLog, StdoutAccessLog};
 use catamaran_wire::core::{
     AggregatedConfigSource, ApiVersion, ConfigSource, ConfigSourceSpecifier, Format,
-    JsonFormatOptions, SubstitutionFormatString,
+    SubstitutionFormatString,
 };
 use catamaran_wire::hcm::{
     CodecType, ForwardClientCertDetails, HttpConnectionManager, HttpFilter, HttpFilterConfig, Rds,
@@ -143,9 +143,6 @@ fn access_log() -> AccessLog {
     let stdout = StdoutAccessLog {
         log_format: Some(SubstitutionFormatString {
             format: Some(Format::JsonFormat(fields)),
-            json_format_options: Some(JsonFormatOptions {
-                sort_properties: true,
-            }),
             ..SubstitutionFormatString::default()
         }),
     };

@@ -85,6 +85,10 @@ async fn a_plain_call_travels_as_http2_inside_mtls_and_arrives_as_it_was() {
         "{line}"
     );
     assert!(
+        line.contains("destination_service_name=\"helloworld\""),
+        "{line}"
+    );
+    assert!(
         line.contains("source_principal=\"spiffe://cluster.local/ns/default/sa/sleep\""),
         "{line}"
     );

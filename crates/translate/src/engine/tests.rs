@@ -9,6 +9,7 @@ use proptest::sample::select;
 
 use super::*;
 use crate::fixture::*;
+use crate::virtual_address::VirtualAddresses;
 use crate::{Capability, Capture, translate};
 
 fn arc(world: World) -> Arc<Snapshot> {
@@ -198,6 +199,74 @@ fn a_service_of_its_own_port_touches_no_other_listener_or_route() {
             "1 x Route 7000".to_owned(),
         ]
     );
+}
+
+#[test]
+fn a_service_that_must_give_up_its_virtual_address_is_told_anew() {
+    let mut first: BTreeMap<String, String> = BTreeMap::new();
+    let (early, late) = (0..2_000)
+        .map(|n| format!("default/service-{n:04}"))
+        .find_map(|name| {
+            let addresses = VirtualAddresses::give([&key(&name)], &ClusterDomain::default());
+            let service = MergedService {
+                key: key(&name),
+                ..only_elsewhere()
+            };
+            let address = addresses
+                .of(&service, &cluster("cluster-1"))
+                .unwrap()
+                .to_string();
+            first
+                .insert(address, name.clone())
+                .map(|other| (other, name))
+        })
+        .expect("two of two thousand want one address");
+    let world = five_steps()
+        .service(&late, &[("http", 7000), ("tcp", 7001)])
+        .headless(&late, "cluster-2");
+    let mut engine = Engine::new(arc(world.clone()));
+    let sleep = sleep("cluster-1", Some("network1"));
+    let opened = engine.open(&sleep);
+    let before = names_of(&engine.resources(opened.audience), TypeUrlKind::Listener).join(" ");
+    let snapshot = arc(world
+        .service(&early, &[("tcp", 9000)])
+        .headless(&early, "cluster-2"));
+    let changes = lines(&engine.advance(&snapshot));
+    let after = engine.resources(opened.audience);
+    assert!(
+        changes.contains(&"1 x Route 7000".to_owned()),
+        "{changes:?}"
+    );
+    assert_ne!(names_of(&after, TypeUrlKind::Listener).join(" "), before);
+    let oracle = translate(&snapshot, &sleep).0;
+    assert!(after == oracle, "{}", differ(&after, &oracle));
+}
+
+fn only_elsewhere() -> MergedService {
+    let world = World::default().headless("default/x", "cluster-2");
+    MergedService::clone(&world.snapshot.services[&key("default/x")])
+}
+
+#[test]
+fn ports_that_a_cluster_keeps_to_itself_are_followed_too() {
+    let world = five_steps().keep_local("default/helloworld", "cluster-1");
+    let mut engine = Engine::new(arc(world.clone()));
+    let sleep = sleep("cluster-1", Some("network1"));
+    let opened = engine.open(&sleep);
+    let world = world.edit("default/helloworld", |service| {
+        for port in service.local_ports.values_mut().flatten() {
+            port.number = 5001;
+        }
+    });
+    let snapshot = arc(world);
+    engine.advance(&snapshot);
+    let (followed, oracle) = (
+        engine.resources(opened.audience),
+        translate(&snapshot, &sleep).0,
+    );
+    assert!(followed == oracle, "{}", differ(&followed, &oracle));
+    assert!(followed.get(TypeUrlKind::Route, "5001").is_some());
+    assert!(followed.get(TypeUrlKind::Route, "5000").is_none());
 }
 
 // The engine against the oracle, after any edit.

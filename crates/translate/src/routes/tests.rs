@@ -1,3 +1,5 @@
+use catamaran_xds::TypeUrlKind;
+
 use crate::fixture::*;
 use crate::translate;
 
@@ -48,4 +50,20 @@ fn services_of_one_port_share_a_listener_and_a_route_configuration() {
         hosts[1].ends_with("helloworld.other"),
         "a taken address is not taken twice: {hosts:?}"
     );
+}
+
+#[test]
+fn a_port_that_only_other_clusters_have_is_no_route_where_the_service_is_kept() {
+    let world = five_steps()
+        .keep_local("default/helloworld", "cluster-1")
+        .edit("default/helloworld", |service| {
+            service
+                .local_ports
+                .values_mut()
+                .flatten()
+                .for_each(|port| port.number = 5001);
+        });
+    let (resources, _) = translate(&world.snapshot, &sleep("cluster-1", Some("network1")));
+    assert!(resources.get(TypeUrlKind::Route, "5000").is_none());
+    assert_eq!(hosts(&resources, "5001").len(), 2);
 }
