@@ -52,8 +52,8 @@ pub(super) fn run(args: Args) -> ExitCode {
     };
     runtime.block_on(async {
         let process = Process::start(super::life("control-plane"));
-        match catamaran_control_plane::run(config, &process).await {
-            Ok(()) => super::ended(&process.until_stopped().await),
+        match catamaran_control_plane::run(config, process).await {
+            Ok(end) => super::ended(&end),
             Err(error) => super::failed(&error),
         }
     })

@@ -38,7 +38,7 @@ pub(super) async fn the_sample(stage: &mut Stage<'_>) -> Result<(), OperateError
     for side in &sides {
         let row = stage.running(&side.mesh).await?;
         let proxies = row.proxies.unwrap_or_default();
-        stage.job.note(format!("{}: {} of {} proxies are current", side.mesh, proxies.current, proxies.all));
+        stage.job.note(format!("{}: {} of {} proxies are current", side.mesh, proxies.current, proxies.connected));
     }
     Ok(())
 }
