@@ -1,1 +1,40 @@
-fn main() {}
+//! The workshop's commands: `cargo xtask demo`, `cargo xtask test`. Both do their own set-up on a fresh machine.
+
+mod machine;
+mod steps;
+
+use std::process::ExitCode;
+
+const HELP: &str = "\
+Usage: cargo xtask COMMAND [ARGS]
+
+  demo [ARGS]    build what is missing and run `catamaran demo ARGS` (try: --once, --isolation process, --help)
+  test           everything a change must pass: format, lints, docs, layers, unit and property tests, end-to-end tests
+  test FILTER    end-to-end tests whose name contains FILTER, and nothing else
+  build          build the binary, target/debug/catamaran
+
+demo and test install what they need with apt-get when they run as root on Debian or Ubuntu; elsewhere they name what is missing.
+";
+
+fn main() -> ExitCode {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let outcome = match words[..] {
+        ["demo", ..] => steps::demo(&args[1..]),
+        ["test"] => steps::test(),
+        ["test", filter] => steps::end_to_end(Some(filter)),
+        ["build"] => steps::build(),
+        ["--help" | "-h" | "help"] | [] => {
+            print!("{HELP}");
+            Ok(ExitCode::SUCCESS)
+        }
+        [other, ..] => {
+            eprint!("error: there is no command {other:?}\n\n{HELP}");
+            Ok(ExitCode::from(2))
+        }
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("\nerror: {error}");
+        ExitCode::FAILURE
+    })
+}

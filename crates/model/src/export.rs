@@ -17,7 +17,10 @@ impl Fingerprint {
             .filter(|b| *b != b':')
             .map(|b| (b as char).to_digit(16).map(|d| d as u8))
             .collect::<Option<_>>()?;
-        let bytes: Vec<u8> = digits.chunks(2).map(|p| p[0] << 4 | p[p.len() - 1]).collect();
+        let bytes: Vec<u8> = digits
+            .chunks(2)
+            .map(|p| p[0] << 4 | p[p.len() - 1])
+            .collect();
         (digits.len() == 64).then(|| Fingerprint(bytes.try_into().expect("64 digits are 32 bytes")))
     }
 

@@ -54,7 +54,8 @@ impl SpiffeId {
         SpiffeId {
             trust_domain,
             namespace: Namespace::new(Self::SYSTEM_NAMESPACE).expect("a legal name"),
-            service_account: ServiceAccount::new(Self::CONTROL_PLANE_ACCOUNT).expect("a legal name"),
+            service_account: ServiceAccount::new(Self::CONTROL_PLANE_ACCOUNT)
+                .expect("a legal name"),
         }
     }
 

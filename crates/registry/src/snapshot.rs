@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use catamaran_model::{
-    AppProtocol, ClusterId, Endpoint, GatewayAddress, Fingerprint, MemberMode, MeshExport, MeshSpec, Namespace,
-    NamespaceFacts, NetworkId, PortName, ServiceKey, Timestamp,
+    AppProtocol, ClusterId, Endpoint, Fingerprint, GatewayAddress, MemberMode, MeshExport,
+    MeshSpec, Namespace, NamespaceFacts, NetworkId, PortName, ServiceKey, Timestamp,
 };
 
 use crate::Revision;
@@ -33,6 +33,38 @@ pub struct Snapshot {
     pub policy: Arc<catamaran_policy::Policy>,
     /// What people should know: conflicts, held lists, missing gateways.
     pub problems: Vec<Problem>,
+}
+
+impl Snapshot {
+    /// A picture of nothing, number 0.
+    pub fn empty() -> Snapshot {
+        Snapshot {
+            number: 0,
+            mesh: None,
+            clusters: BTreeMap::new(),
+            services: BTreeMap::new(),
+            gateways: BTreeMap::new(),
+            issuers: BTreeMap::new(),
+            policy: Arc::default(),
+            problems: Vec::new(),
+        }
+    }
+
+    /// The services that differ from those of an earlier picture of the same registry, gone ones among them. What did not
+    /// change is shared, so this compares addresses, not content.
+    pub fn services_changed_since<'a>(&'a self, earlier: &'a Snapshot) -> Vec<&'a ServiceKey> {
+        let gone = earlier
+            .services
+            .keys()
+            .filter(|key| !self.services.contains_key(key));
+        let new = self.services.iter().filter(|(key, service)| {
+            earlier
+                .services
+                .get(key)
+                .is_none_or(|before| !Arc::ptr_eq(before, service))
+        });
+        new.map(|(key, _)| key).chain(gone).collect()
+    }
 }
 
 /// One cluster in a snapshot.
@@ -79,14 +111,49 @@ pub enum Freshness {
 pub struct MergedService {
     /// Namespace and name.
     pub key: ServiceKey,
-    /// The union of all clusters' ports, by number.
+    /// The union of all clusters' ports, by number. Where clusters disagree, those that share the service decide.
     pub ports: Vec<MergedPort>,
     /// Each cluster's own virtual address; a cluster without the service is missing here.
     pub vips: BTreeMap<ClusterId, Option<IpAddr>>,
     /// The clusters that keep the service to themselves.
     pub cluster_local: Vec<ClusterId>,
+    /// The ports as the clusters of `cluster_local` have them.
+    pub local_ports: BTreeMap<ClusterId, Vec<MergedPort>>,
     /// All endpoints, by cluster, then by address.
     pub endpoints: Vec<Arc<MergedEndpoint>>,
+}
+
+impl MergedService {
+    /// The ports as callers in `cluster` know them.
+    pub fn ports_seen_from(&self, cluster: &ClusterId) -> &[MergedPort] {
+        self.local_ports.get(cluster).unwrap_or(&self.ports)
+    }
+
+    /// The endpoints that callers in `cluster` may use: its own only when it keeps the service to itself, else those of every
+    /// cluster that does not.
+    pub fn endpoints_seen_from(
+        &self,
+        cluster: &ClusterId,
+    ) -> impl Iterator<Item = &Arc<MergedEndpoint>> {
+        let alone = self.keeps(cluster);
+        self.endpoints.iter().filter(move |endpoint| {
+            if alone {
+                endpoint.cluster == *cluster
+            } else {
+                !self.keeps(&endpoint.cluster)
+            }
+        })
+    }
+
+    /// Whether callers in `cluster` know the service at all.
+    pub fn is_known_in(&self, cluster: &ClusterId) -> bool {
+        self.keeps(cluster) || self.vips.keys().any(|other| !self.keeps(other))
+    }
+
+    /// Whether `cluster` keeps the service to itself.
+    pub fn keeps(&self, cluster: &ClusterId) -> bool {
+        self.cluster_local.contains(cluster)
+    }
 }
 
 /// A port of a merged service.
@@ -111,6 +178,17 @@ pub struct MergedEndpoint {
     pub ports: BTreeMap<u16, u16>,
     /// The endpoint as its cluster says it.
     pub endpoint: Endpoint,
+}
+
+impl MergedEndpoint {
+    /// What endpoints of one cluster are ordered by.
+    pub(crate) fn order(&self) -> impl Ord + '_ {
+        (
+            self.endpoint.address,
+            self.endpoint.workload.as_ref(),
+            &self.ports,
+        )
+    }
 }
 
 /// Something a person should know.

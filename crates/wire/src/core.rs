@@ -1,10 +1,13 @@
 //! What every other message is made of: addresses, nodes, sources of configuration, protocol options.
 
 use std::collections::BTreeMap;
+use std::fmt;
+use std::net::SocketAddr;
 
 use bytes::Bytes;
 use prost::{Enumeration, Message, Oneof};
 
+use crate::TypeUrl;
 use crate::matcher::StringMatcher;
 use crate::well_known::{Any, Duration, Struct, Unread};
 
@@ -17,8 +20,8 @@ pub struct Node {
     pub cluster: String,
     #[prost(message, optional, tag = "3")]
     pub metadata: Option<Struct>,
-    #[prost(btree_map = "string, bytes", tag = "12")]
-    pub dynamic_parameters: BTreeMap<String, Vec<u8>>,
+    #[prost(btree_map = "string, message", tag = "12")]
+    pub dynamic_parameters: BTreeMap<String, ContextParams>,
     #[prost(message, optional, tag = "4")]
     pub locality: Option<Locality>,
     #[prost(string, tag = "6")]
@@ -40,6 +43,13 @@ pub enum UserAgentVersionType {
     UserAgentVersion(String),
     #[prost(message, tag = "8")]
     UserAgentBuildVersion(BuildVersion),
+}
+
+/// `xds.core.v3.ContextParams`
+#[derive(Clone, PartialEq, Message)]
+pub struct ContextParams {
+    #[prost(btree_map = "string, string", tag = "1")]
+    pub params: BTreeMap<String, String>,
 }
 
 /// `envoy.config.core.v3.BuildVersion`
@@ -83,6 +93,38 @@ pub struct ControlPlane {
 pub struct Address {
     #[prost(oneof = "AddressKind", tags = "1, 2, 3")]
     pub address: Option<AddressKind>,
+}
+
+impl From<SocketAddr> for Address {
+    fn from(address: SocketAddr) -> Self {
+        let socket = SocketAddress {
+            address: address.ip().to_string(),
+            port_specifier: Some(PortSpecifier::PortValue(address.port().into())),
+            ..SocketAddress::default()
+        };
+        Self {
+            address: Some(AddressKind::SocketAddress(socket)),
+        }
+    }
+}
+
+impl Address {
+    /// `None` unless it is a TCP address of an IP and a number of a port, with nothing more said.
+    pub fn tcp(&self) -> Option<SocketAddr> {
+        let Some(AddressKind::SocketAddress(socket)) = &self.address else {
+            return None;
+        };
+        let Some(PortSpecifier::PortValue(port)) = socket.port_specifier else {
+            return None;
+        };
+        let address = SocketAddr::new(socket.address.parse().ok()?, port.try_into().ok()?);
+        let plain = SocketAddress {
+            address: socket.address.clone(),
+            port_specifier: socket.port_specifier.clone(),
+            ..SocketAddress::default()
+        };
+        (plain == *socket).then_some(address)
+    }
 }
 
 /// `envoy.config.core.v3.Address.address`
@@ -262,6 +304,17 @@ pub struct ConfigSource {
     pub resource_api_version: i32,
 }
 
+impl ConfigSource {
+    /// What names this source comes over the stream that this very message came on.
+    pub fn ads() -> Self {
+        Self {
+            config_source_specifier: Some(ConfigSourceSpecifier::Ads(AggregatedConfigSource {})),
+            resource_api_version: ApiVersion::V3.into(),
+            ..Self::default()
+        }
+    }
+}
+
 /// `envoy.config.core.v3.ConfigSource.config_source_specifier`
 #[derive(Clone, PartialEq, Oneof)]
 pub enum ConfigSourceSpecifier {
@@ -420,6 +473,15 @@ pub struct TransportSocket {
     pub typed_config: Option<Any>,
 }
 
+impl TransportSocket {
+    pub fn new<M: Message + TypeUrl>(name: &str, settings: &M) -> Self {
+        Self {
+            name: name.to_owned(),
+            typed_config: Some(Any::pack(settings)),
+        }
+    }
+}
+
 /// `envoy.config.core.v3.DataSource`
 #[derive(Clone, PartialEq, Message)]
 pub struct DataSource {
@@ -429,8 +491,19 @@ pub struct DataSource {
     pub watched_directory: Option<WatchedDirectory>,
 }
 
+impl DataSource {
+    pub fn inline(content: impl Into<Bytes>) -> Self {
+        let specifier = DataSourceSpecifier::InlineBytes(content.into());
+        Self {
+            specifier: Some(specifier),
+            watched_directory: None,
+        }
+    }
+}
+
 /// `envoy.config.core.v3.DataSource.specifier`
 #[derive(Clone, PartialEq, Oneof)]
+#[prost(skip_debug)]
 pub enum DataSourceSpecifier {
     #[prost(string, tag = "1")]
     Filename(String),
@@ -440,6 +513,20 @@ pub enum DataSourceSpecifier {
     InlineString(String),
     #[prost(string, tag = "4")]
     EnvironmentVariable(String),
+}
+
+/// Of inline content the size only: it may be a private key.
+impl fmt::Debug for DataSourceSpecifier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Filename(path) => f.debug_tuple("Filename").field(path).finish(),
+            Self::InlineBytes(content) => write!(f, "InlineBytes({} bytes)", content.len()),
+            Self::InlineString(content) => write!(f, "InlineString({} bytes)", content.len()),
+            Self::EnvironmentVariable(name) => {
+                f.debug_tuple("EnvironmentVariable").field(name).finish()
+            }
+        }
+    }
 }
 
 /// `envoy.config.core.v3.WatchedDirectory`
@@ -845,3 +932,6 @@ pub enum TrafficDirection {
     Inbound = 1,
     Outbound = 2,
 }
+
+#[cfg(test)]
+mod tests;

@@ -2,6 +2,7 @@
 
 use prost::{Enumeration, Message, Oneof};
 
+use crate::TypeUrl;
 use crate::access_log::AccessLog;
 use crate::core::{
     CidrRange, ConfigSource, ExtensionConfigSource, Http1ProtocolOptions, Http2ProtocolOptions,
@@ -312,6 +313,16 @@ pub struct HttpFilter {
     pub is_optional: bool,
     #[prost(bool, tag = "7")]
     pub disabled: bool,
+}
+
+impl HttpFilter {
+    pub fn new<M: Message + TypeUrl>(name: &str, settings: &M) -> Self {
+        Self {
+            name: name.to_owned(),
+            config_type: Some(HttpFilterConfig::TypedConfig(Any::pack(settings))),
+            ..Self::default()
+        }
+    }
 }
 
 /// `envoy.extensions.filters.network.http_connection_manager.v3.HttpFilter.config_type`

@@ -1,10 +1,11 @@
 //! The bytes between programs: Envoy's xDS v3 messages and our own, with nothing decided.
 //!
-//! The messages are written by hand for prost, with Envoy's exact tags, and each names its protobuf message in its first
-//! line. Three promises hold for all of them, and `tests/conformance.rs` checks each against Envoy's own `.proto` files:
+//! The messages are plain prost, kept by hand, with Envoy's exact tags, and each names its protobuf message in its first
+//! line. Three promises hold for all of them; `tests/conformance` holds them against Envoy's own `.proto` files:
 //!
-//! - **No field of a message here is dropped.** Where we do not read what a field holds, it is [`Unread`]: its bytes as
-//!   they came. A reader that must refuse what it does not implement can see it, and name it.
+//! - **No field of a message here is dropped**, of those that Envoy had when the test last saw it. Where we
+//!   do not read what a field holds, it is [`Unread`]: its bytes as they came. A reader that must refuse what it does not
+//!   implement can see it, and name it.
 //! - **Equal messages are equal bytes.** Every map is a `BTreeMap`, so a version may be made by hashing bytes.
 //! - **What is packed stays packed.** [`Any`] holds bytes and shares them with the message it came in.
 //!

@@ -2,6 +2,7 @@
 
 use prost::{Enumeration, Message, Oneof};
 
+use crate::TypeUrl;
 use crate::access_log::AccessLog;
 use crate::core::{
     Address, CidrRange, ExtensionConfigSource, Metadata, SocketOption, SocketOptionsOverride,
@@ -208,6 +209,15 @@ pub struct Filter {
     pub config_type: Option<FilterConfigType>,
 }
 
+impl Filter {
+    pub fn new<M: Message + TypeUrl>(name: &str, settings: &M) -> Self {
+        Self {
+            name: name.to_owned(),
+            config_type: Some(FilterConfigType::TypedConfig(Any::pack(settings))),
+        }
+    }
+}
+
 /// `envoy.config.listener.v3.Filter.config_type`
 #[derive(Clone, PartialEq, Oneof)]
 pub enum FilterConfigType {
@@ -226,6 +236,16 @@ pub struct ListenerFilter {
     pub config_type: Option<ListenerFilterConfigType>,
     #[prost(bytes = "bytes", optional, tag = "4")]
     pub filter_disabled: Option<Unread>,
+}
+
+impl ListenerFilter {
+    pub fn new<M: Message + TypeUrl>(name: &str, settings: &M) -> Self {
+        Self {
+            name: name.to_owned(),
+            config_type: Some(ListenerFilterConfigType::TypedConfig(Any::pack(settings))),
+            ..Self::default()
+        }
+    }
 }
 
 /// `envoy.config.listener.v3.ListenerFilter.config_type`

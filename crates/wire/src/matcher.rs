@@ -13,6 +13,25 @@ pub struct StringMatcher {
     pub ignore_case: bool,
 }
 
+impl StringMatcher {
+    pub fn exact(text: impl Into<String>) -> Self {
+        MatchPattern::Exact(text.into()).into()
+    }
+
+    pub fn prefix(text: impl Into<String>) -> Self {
+        MatchPattern::Prefix(text.into()).into()
+    }
+}
+
+impl From<MatchPattern> for StringMatcher {
+    fn from(pattern: MatchPattern) -> Self {
+        Self {
+            match_pattern: Some(pattern),
+            ignore_case: false,
+        }
+    }
+}
+
 /// `envoy.type.matcher.v3.StringMatcher.match_pattern`
 #[derive(Clone, PartialEq, Oneof)]
 pub enum MatchPattern {

@@ -48,9 +48,11 @@ impl fmt::Debug for Version {
     }
 }
 
-/// The kinds of resources we serve, in make-before-break order.
+/// The kinds of resources we serve, in make-before-break order: what a resource refers to is of an earlier kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TypeUrlKind {
+    /// `catamaran.v1.Issuers`
+    Issuers,
     /// `envoy.config.cluster.v3.Cluster`
     Cluster,
     /// `envoy.config.endpoint.v3.ClusterLoadAssignment`
@@ -59,8 +61,6 @@ pub enum TypeUrlKind {
     Listener,
     /// `envoy.config.route.v3.RouteConfiguration`
     Route,
-    /// `catamaran.v1.Issuers`
-    Issuers,
     /// `istio.networking.nds.v1.NameTable`
     Names,
 }
@@ -93,9 +93,51 @@ impl TypeUrlKind {
         Self::ALL.into_iter().find(|kind| kind.url() == url)
     }
 
+    /// The word for the kind in a NACK, in status and in logs.
+    pub fn word(self) -> &'static str {
+        match self {
+            TypeUrlKind::Issuers => "issuers",
+            TypeUrlKind::Cluster => "cluster",
+            TypeUrlKind::Endpoints => "endpoints",
+            TypeUrlKind::Listener => "listener",
+            TypeUrlKind::Route => "route",
+            TypeUrlKind::Names => "names",
+        }
+    }
+
+    /// The kind that [`word`](Self::word) names.
+    pub fn of_word(word: &str) -> Option<TypeUrlKind> {
+        Self::ALL.into_iter().find(|kind| kind.word() == word)
+    }
+
     /// Whether clients ask for all of the kind (`*`) or by name.
     pub fn is_wildcard(self) -> bool {
         !matches!(self, TypeUrlKind::Endpoints | TypeUrlKind::Route)
+    }
+}
+
+impl fmt::Display for TypeUrlKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.word())
+    }
+}
+
+/// Which resource, without its content.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ResourceKey {
+    /// Of which kind.
+    pub kind: TypeUrlKind,
+    /// Unique within its kind.
+    pub name: Arc<str>,
+}
+
+impl ResourceKey {
+    /// Puts both together.
+    pub fn new(kind: TypeUrlKind, name: impl Into<Arc<str>>) -> ResourceKey {
+        ResourceKey {
+            kind,
+            name: name.into(),
+        }
     }
 }
 
@@ -115,7 +157,11 @@ pub struct Resource {
 impl Resource {
     /// Encodes `message` once.
     pub fn new<M: Message>(kind: TypeUrlKind, name: impl Into<Arc<str>>, message: &M) -> Resource {
-        let bytes = Bytes::from(message.encode_to_vec());
+        Resource::from_bytes(kind, name, Bytes::from(message.encode_to_vec()))
+    }
+
+    /// A resource whose message is encoded already.
+    pub fn from_bytes(kind: TypeUrlKind, name: impl Into<Arc<str>>, bytes: Bytes) -> Resource {
         Resource {
             kind,
             name: name.into(),
@@ -123,26 +169,79 @@ impl Resource {
             bytes,
         }
     }
+
+    /// Which resource it is.
+    pub fn key(&self) -> ResourceKey {
+        ResourceKey::new(self.kind, self.name.clone())
+    }
+
+    /// Its body as it travels; the bytes are shared.
+    pub fn any(&self) -> wire::Any {
+        wire::Any {
+            type_url: self.kind.url().into(),
+            value: self.bytes.clone(),
+        }
+    }
 }
 
+/// The resources of one kind by name.
+pub type OfKind = BTreeMap<Arc<str>, Arc<Resource>>;
+
 /// Resources of all kinds, by kind and name.
+///
+/// A clone shares everything; a change to it copies the map of one kind, never a resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceSet {
-    resources: BTreeMap<TypeUrlKind, BTreeMap<Arc<str>, Arc<Resource>>>,
+    resources: BTreeMap<TypeUrlKind, Arc<OfKind>>,
 }
 
 impl ResourceSet {
     /// Adds or replaces one.
     pub fn insert(&mut self, resource: Arc<Resource>) {
-        self.resources
-            .entry(resource.kind)
-            .or_default()
+        Arc::make_mut(self.resources.entry(resource.kind).or_default())
             .insert(resource.name.clone(), resource);
     }
 
     /// Takes one out.
     pub fn remove(&mut self, kind: TypeUrlKind, name: &str) -> Option<Arc<Resource>> {
-        self.resources.get_mut(&kind)?.remove(name)
+        let all = self.resources.get_mut(&kind)?;
+        let found = all.get(name)?.clone();
+        Arc::make_mut(all).remove(name);
+        if all.is_empty() {
+            self.resources.remove(&kind);
+        }
+        Some(found)
+    }
+
+    /// Takes in what another set has of a kind. Where there was nothing of that kind, it is shared, not copied; where both
+    /// have a name, the other's stays.
+    pub fn join(&mut self, other: &ResourceSet, kind: TypeUrlKind) {
+        let Some(theirs) = other.resources.get(&kind) else {
+            return;
+        };
+        let Some(ours) = self.resources.get_mut(&kind) else {
+            self.resources.insert(kind, theirs.clone());
+            return;
+        };
+        if theirs.len() > ours.len() {
+            let mut joined = theirs.clone();
+            let map = Arc::make_mut(&mut joined);
+            for (name, resource) in ours.iter() {
+                let entry = map.entry(name.clone());
+                entry.or_insert_with(|| resource.clone());
+            }
+            *ours = joined;
+        } else {
+            let map = Arc::make_mut(ours);
+            for (name, resource) in theirs.iter() {
+                map.insert(name.clone(), resource.clone());
+            }
+        }
+    }
+
+    /// Takes out all of a kind.
+    pub fn clear(&mut self, kind: TypeUrlKind) {
+        self.resources.remove(&kind);
     }
 
     /// One by kind and name.
@@ -152,7 +251,10 @@ impl ResourceSet {
 
     /// All of a kind, by name.
     pub fn of_kind(&self, kind: TypeUrlKind) -> impl Iterator<Item = &Arc<Resource>> {
-        self.resources.get(&kind).into_iter().flat_map(|all| all.values())
+        self.resources
+            .get(&kind)
+            .into_iter()
+            .flat_map(|all| all.values())
     }
 
     /// All, by kind and name.
@@ -162,11 +264,60 @@ impl ResourceSet {
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.resources.values().map(BTreeMap::len).sum()
+        self.resources.values().map(|all| all.len()).sum()
     }
 
     /// Whether there is none.
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.resources.is_empty()
+    }
+
+    /// The names of the resources of `kind` in which two sets differ. Kinds that both share cost nothing.
+    pub fn differences(&self, other: &ResourceSet, kind: TypeUrlKind) -> Vec<Arc<str>> {
+        let (before, after) = (self.shared(kind), other.shared(kind));
+        if Arc::ptr_eq(&before, &after) {
+            return Vec::new();
+        }
+        let gone = before.keys().filter(|name| !after.contains_key(*name));
+        let set = after.iter().filter(|(name, resource)| {
+            before
+                .get(*name)
+                .is_none_or(|held| held.version != resource.version)
+        });
+        gone.chain(set.map(|(name, _)| name)).cloned().collect()
+    }
+
+    /// Whether both hold the very same map of a kind, so that nothing of it differs.
+    pub fn shares(&self, other: &ResourceSet, kind: TypeUrlKind) -> bool {
+        match (self.resources.get(&kind), other.resources.get(&kind)) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// All of a kind, shared. Two sets with the same one differ in nothing of that kind.
+    pub fn shared(&self, kind: TypeUrlKind) -> Arc<OfKind> {
+        self.resources.get(&kind).cloned().unwrap_or_default()
+    }
+}
+
+impl ResourceSet {
+    /// Takes all of a kind from elsewhere, in the place of what was there; every one of them must be of that kind.
+    pub fn put_shared(&mut self, kind: TypeUrlKind, all: Arc<OfKind>) {
+        match all.is_empty() {
+            true => drop(self.resources.remove(&kind)),
+            false => drop(self.resources.insert(kind, all)),
+        }
+    }
+}
+
+impl FromIterator<Arc<Resource>> for ResourceSet {
+    fn from_iter<I: IntoIterator<Item = Arc<Resource>>>(resources: I) -> Self {
+        let mut set = ResourceSet::default();
+        resources
+            .into_iter()
+            .for_each(|resource| set.insert(resource));
+        set
     }
 }

@@ -17,9 +17,15 @@ fn good_names_keep_their_text() {
 fn a_bad_name_is_refused_with_its_kind_and_reason() {
     for (text, reason) in [
         ("", "it is empty"),
-        ("Upper", "only lower-case letters, digits and '-' are allowed"),
+        (
+            "Upper",
+            "only lower-case letters, digits and '-' are allowed",
+        ),
         ("-x", "it must start and end with a letter or digit"),
-        ("../etc", "only lower-case letters, digits and '-' are allowed"),
+        (
+            "../etc",
+            "only lower-case letters, digits and '-' are allowed",
+        ),
         ("a/b", "only lower-case letters, digits and '-' are allowed"),
     ] {
         let error = Namespace::new(text).unwrap_err();

@@ -18,7 +18,14 @@ fn both_forms_are_istios() {
 
 #[test]
 fn other_texts_are_refused() {
-    for text in ["", "outbound", "outbound|x||h", "sideways|1||h", "outbound|70000||h", "outbound|+1||h"] {
+    for text in [
+        "",
+        "outbound",
+        "outbound|x||h",
+        "sideways|1||h",
+        "outbound|70000||h",
+        "outbound|+1||h",
+    ] {
         assert!(ClusterName::parse(text).is_err(), "{text}");
     }
 }

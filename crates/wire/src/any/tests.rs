@@ -106,3 +106,20 @@ fn no_two_messages_share_a_name() {
     names.dedup();
     assert_eq!(names.len(), count);
 }
+
+#[test]
+fn each_type_url_is_the_name_in_the_documentation() {
+    for (path, name) in NAMES {
+        let (module, message) = path.trim_start_matches("crate::").split_once("::").unwrap();
+        let file = format!("{}/src/{module}.rs", env!("CARGO_MANIFEST_DIR"));
+        let source = std::fs::read_to_string(file).unwrap();
+        let (before, _) = source
+            .split_once(&format!("pub struct {message} {{"))
+            .unwrap();
+        let item = &before[before.rfind("\n\n").unwrap()..];
+        assert!(
+            item.contains(&format!("/// `{name}`\n")),
+            "{path} is not {name}: {item}"
+        );
+    }
+}

@@ -1,0 +1,87 @@
+//! One-time join tokens: how a new sidecar proves who it is, before it has a certificate.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use aws_lc_rs::{digest, rand};
+use catamaran_model::{ClusterId, SpiffeId, Timestamp};
+use nix::unistd::{Gid, Uid, chown};
+use serde::{Deserialize, Serialize};
+
+use crate::atomic;
+use crate::fleet::{ClusterDir, PodDir};
+
+/// How long a token is good for.
+pub const LIFETIME: std::time::Duration = std::time::Duration::from_secs(600);
+
+/// What the signer finds under `private/join/`: it deletes the file of the token that it accepts.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinRecord {
+    /// SHA-256 of the token's text, in hex.
+    pub sha256: String,
+    /// The SPIFFE name for which it stands.
+    pub identity: String,
+    /// The cluster for whose workload it stands.
+    pub cluster: String,
+    /// Until when, in seconds since 1970.
+    pub expires: u64,
+}
+
+/// Makes a new token for a pod; an older one of the same pod is void. `user` owns the token's file.
+pub(crate) fn issue(
+    cluster: &ClusterDir,
+    id: &ClusterId,
+    identity: &SpiffeId,
+    pod: &PodDir,
+    name: &str,
+    user: Option<u32>,
+    now: Timestamp,
+) -> io::Result<()> {
+    let mut secret = [0; 32];
+    rand::fill(&mut secret).map_err(|_| io::Error::other("no random numbers"))?;
+    let token = hex(&secret);
+    let sha256 = digest::digest(&digest::SHA256, token.as_bytes());
+    let record = JoinRecord {
+        sha256: hex(sha256.as_ref()),
+        identity: identity.to_string(),
+        cluster: id.to_string(),
+        expires: now.after(LIFETIME).seconds(),
+    };
+    // The token first: a record without its token lets nobody in.
+    atomic::write(&pod.join_token(), token.as_bytes(), 0o600)?;
+    give(&pod.join_token(), user)?;
+    let path = record_path(cluster, identity, name);
+    atomic::write(&path, &serde_json::to_vec(&record)?, 0o600)
+}
+
+/// Whether a pod's token was neither used nor has ended.
+pub(crate) fn valid(cluster: &ClusterDir, identity: &SpiffeId, name: &str, now: Timestamp) -> bool {
+    let text = fs::read(record_path(cluster, identity, name)).unwrap_or_default();
+    serde_json::from_slice::<JoinRecord>(&text).is_ok_and(|record| record.expires > now.seconds())
+}
+
+/// Makes a pod's token void.
+pub(crate) fn revoke(cluster: &ClusterDir, identity: &SpiffeId, name: &str) {
+    let _ = atomic::remove(&record_path(cluster, identity, name));
+}
+
+fn record_path(cluster: &ClusterDir, identity: &SpiffeId, pod: &str) -> PathBuf {
+    cluster
+        .join()
+        .join(format!("{}.{pod}.json", identity.namespace))
+}
+
+/// Makes a file the sidecar's own, where sidecars have a user of their own.
+pub(crate) fn give(path: &Path, user: Option<u32>) -> io::Result<()> {
+    let Some(user) = user else { return Ok(()) };
+    Ok(chown(
+        path,
+        Some(Uid::from_raw(user)),
+        Some(Gid::from_raw(user)),
+    )?)
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}

@@ -1,0 +1,221 @@
+//! Heads of requests and answers: what is refused, what is for one hop only, and what we add.
+//!
+//! Source: RFC 9110 sections 7.2 and 7.6.1, RFC 9113 section 8.
+
+use http::header::{
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
+};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{Method, Request, Uri, Version};
+
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName =
+    HeaderName::from_static("x-forwarded-client-cert");
+pub(crate) const X_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+
+/// Why a request is not carried whatever the configuration says. The fault is the caller's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum HeadError {
+    /// CONNECT asks for a tunnel.
+    #[error("CONNECT is not carried here")]
+    Connect,
+    /// No authority at all.
+    #[error("the request names no host")]
+    NoHost,
+    /// More than one, or two that differ.
+    #[error("the request names more than one host")]
+    ManyHosts,
+    /// An authority that is none.
+    #[error("the host that the request names is not legal")]
+    BadHost,
+    /// A path that does not begin with a slash.
+    #[error("the request's path does not begin with /")]
+    BadPath,
+}
+
+impl HeadError {
+    /// The HTTP status that says so.
+    pub(crate) fn status(self) -> u16 {
+        match self {
+            HeadError::Connect => 405,
+            _ => 400,
+        }
+    }
+}
+
+/// The head of a request as it is carried, free of what concerned the caller's hop only.
+#[derive(Debug)]
+pub(crate) struct Head {
+    pub(crate) method: Method,
+    pub(crate) authority: HeaderValue,
+    pub(crate) path: PathAndQuery,
+    pub(crate) headers: HeaderMap,
+    /// The protocol that the caller wants to change to.
+    pub(crate) upgrade: Option<HeaderValue>,
+}
+
+impl Head {
+    /// Checks and cleans a request's head, which leaves `request` without one.
+    pub(crate) fn take<B>(request: &mut Request<B>) -> Result<Head, HeadError> {
+        if request.method() == Method::CONNECT {
+            return Err(HeadError::Connect);
+        }
+        let authority = authority(request)?;
+        let uri = std::mem::take(request.uri_mut());
+        let path = match uri.into_parts().path_and_query {
+            Some(path) if path.as_str().starts_with('/') => path,
+            Some(path) if path == "*" && request.method() == Method::OPTIONS => path,
+            _ => return Err(HeadError::BadPath),
+        };
+        let version = request.version();
+        let mut headers = std::mem::take(request.headers_mut());
+        headers.remove(HOST);
+        let upgrade = if version == Version::HTTP_11 && names(&headers, CONNECTION, b"upgrade") {
+            headers.get(UPGRADE).cloned()
+        } else {
+            None
+        };
+        let trailers = names(&headers, TE, b"trailers");
+        remove_hop(&mut headers);
+        if trailers {
+            headers.insert(TE, HeaderValue::from_static("trailers"));
+        }
+        // the caller's side of it is answered here, when its body is first read
+        headers.remove(EXPECT);
+        Ok(Head {
+            method: std::mem::take(request.method_mut()),
+            authority,
+            path,
+            headers,
+            upgrade,
+        })
+    }
+
+    /// The authority as text. It was checked to be one.
+    pub(crate) fn authority(&self) -> &str {
+        self.authority.to_str().unwrap_or_default()
+    }
+
+    /// Puts `headers` and this head together as a request of HTTP/1.1.
+    pub(crate) fn http1<B>(&self, mut headers: HeaderMap, body: B) -> Request<B> {
+        headers.insert(HOST, self.authority.clone());
+        join_cookies(&mut headers);
+        if let Some(upgrade) = &self.upgrade {
+            headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+            headers.insert(UPGRADE, upgrade.clone());
+        } else if headers.contains_key(TE) {
+            headers.insert(CONNECTION, HeaderValue::from_static("te"));
+        }
+        self.request(
+            Uri::from(self.path.clone()),
+            headers,
+            Version::HTTP_11,
+            body,
+        )
+    }
+
+    /// Puts `headers` and this head together as a request of HTTP/2.
+    pub(crate) fn http2<B>(&self, headers: HeaderMap, body: B) -> Request<B> {
+        let mut uri = http::uri::Parts::default();
+        uri.scheme = Some(Scheme::HTTP);
+        uri.authority = self.authority().parse().ok();
+        uri.path_and_query = Some(self.path.clone());
+        let uri = Uri::from_parts(uri).unwrap_or_default();
+        self.request(uri, headers, Version::HTTP_2, body)
+    }
+
+    fn request<B>(&self, uri: Uri, headers: HeaderMap, version: Version, body: B) -> Request<B> {
+        let mut request = Request::new(body);
+        *request.method_mut() = self.method.clone();
+        *request.uri_mut() = uri;
+        *request.version_mut() = version;
+        *request.headers_mut() = headers;
+        request
+    }
+}
+
+/// HTTP/2 may cut `Cookie` in pieces, HTTP/1.1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}
+
+fn authority<B>(request: &Request<B>) -> Result<HeaderValue, HeadError> {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    let host = hosts.next();
+    if hosts.next().is_some() {
+        return Err(HeadError::ManyHosts);
+    }
+    let named = match request.uri().authority() {
+        None => host.ok_or(HeadError::NoHost)?.clone(),
+        Some(authority) => {
+            let differs = host.is_some_and(|host| {
+                !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            });
+            // an absolute form overrides Host in HTTP/1 (RFC 9112, 3.2.2); in HTTP/2 nothing may differ
+            if differs && request.version() == Version::HTTP_2 {
+                return Err(HeadError::ManyHosts);
+            }
+            HeaderValue::from_str(authority.as_str()).map_err(|_| HeadError::BadHost)?
+        }
+    };
+    let text = named.to_str().map_err(|_| HeadError::BadHost)?;
+    if text.is_empty() {
+        return Err(HeadError::NoHost);
+    }
+    if text.contains('@') || text.parse::<Authority>().is_err() {
+        return Err(HeadError::BadHost);
+    }
+    Ok(named)
+}
+
+/// Whether a header that is a list of words has this one.
+fn names(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool {
+    headers
+        .get_all(name)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+}
+
+/// Removes what is for one hop only, and what `Connection` declares to be.
+pub(crate) fn remove_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+            .filter_map(|item| HeaderName::from_bytes(item.trim_ascii()).ok())
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    if headers.get(TRAILER).is_some_and(HeaderValue::is_empty) {
+        headers.remove(TRAILER);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,114 @@
+use super::*;
+
+fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+    let mut builder = Request::builder().method(method).uri(uri);
+    for (name, value) in headers {
+        builder = builder.header(*name, *value);
+    }
+    builder.body(()).unwrap()
+}
+
+fn refused(method: &str, uri: &str, headers: &[(&str, &str)]) -> HeadError {
+    Head::take(&mut request(method, uri, headers)).unwrap_err()
+}
+
+#[test]
+fn what_is_for_one_hop_stays_there() {
+    let mut asked = request(
+        "GET",
+        "/a?b",
+        &[
+            ("host", "hello:5000"),
+            ("connection", "close, X-Secret"),
+            ("x-secret", "1"),
+            ("keep-alive", "timeout=5"),
+            ("te", "gzip, trailers"),
+            ("transfer-encoding", "chunked"),
+            ("upgrade", "h2c"),
+            ("x-kept", "2"),
+        ],
+    );
+    let head = Head::take(&mut asked).unwrap();
+    assert_eq!(head.authority(), "hello:5000");
+    assert!(
+        head.upgrade.is_none(),
+        "upgrade without Connection: upgrade is nothing"
+    );
+    let mut left: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(n, v)| format!("{n}={}", v.to_str().unwrap()))
+        .collect();
+    left.sort();
+    assert_eq!(left, ["te=trailers", "x-kept=2"]);
+    let http2 = head.http2(head.headers.clone(), ());
+    assert_eq!(http2.uri().to_string(), "http://hello:5000/a?b");
+    let http1 = head.http1(head.headers.clone(), ());
+    assert_eq!(http1.uri().to_string(), "/a?b");
+    assert_eq!(http1.headers()["host"], "hello:5000");
+}
+
+#[test]
+fn an_upgrade_is_asked_for_again() {
+    let asked = &[
+        ("host", "a"),
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "websocket"),
+    ];
+    let head = Head::take(&mut request("GET", "/", asked)).unwrap();
+    let sent = head.http1(head.headers.clone(), ());
+    assert_eq!(sent.headers()["connection"], "upgrade");
+    assert_eq!(sent.headers()["upgrade"], "websocket");
+}
+
+#[test]
+fn requests_that_mean_two_things_are_refused() {
+    assert_eq!(refused("CONNECT", "a:1", &[]), HeadError::Connect);
+    assert_eq!(refused("GET", "/", &[]), HeadError::NoHost);
+    assert_eq!(refused("GET", "/", &[("host", "")]), HeadError::NoHost);
+    assert_eq!(
+        refused("GET", "/", &[("host", "a"), ("host", "b")]),
+        HeadError::ManyHosts
+    );
+    assert_eq!(
+        refused("GET", "/", &[("host", "user@a")]),
+        HeadError::BadHost
+    );
+    assert_eq!(refused("GET", "/", &[("host", "a b")]), HeadError::BadHost);
+    assert_eq!(refused("GET", "/", &[("host", "a/b")]), HeadError::BadHost);
+    assert_eq!(refused("GET", "*", &[("host", "a")]), HeadError::BadPath);
+    assert_eq!(refused("GET", "a", &[]), HeadError::BadPath);
+    let mut two = request("GET", "http://a/", &[("host", "b")]);
+    *two.version_mut() = Version::HTTP_2;
+    assert_eq!(Head::take(&mut two).unwrap_err(), HeadError::ManyHosts);
+}
+
+#[test]
+fn the_absolute_form_overrides_host() {
+    let head = Head::take(&mut request(
+        "GET",
+        "http://hello:5000/x",
+        &[("host", "other")],
+    ))
+    .unwrap();
+    assert_eq!(head.authority(), "hello:5000");
+    assert_eq!(head.path, "/x");
+    assert!(Head::take(&mut request("OPTIONS", "*", &[("host", "a")])).is_ok());
+}
+
+#[test]
+fn pieces_of_a_cookie_are_one_in_http1() {
+    let asked = &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2; c=3")];
+    let head = Head::take(&mut request("GET", "/", asked)).unwrap();
+    let sent = head.http1(head.headers.clone(), ());
+    let cookies: Vec<_> = sent.headers().get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    assert_eq!(
+        head.http2(head.headers.clone(), ())
+            .headers()
+            .get_all("cookie")
+            .iter()
+            .count(),
+        2
+    );
+}

@@ -1,0 +1,144 @@
+use catamaran_wire::cluster::Cluster;
+
+use super::*;
+
+fn cluster(name: &str, content: &str) -> Arc<Resource> {
+    let message = Cluster {
+        name: name.into(),
+        alt_stat_name: content.into(),
+        ..Cluster::default()
+    };
+    Arc::new(Resource::new(TypeUrlKind::Cluster, name, &message))
+}
+
+fn set(content: &str) -> Arc<ResourceSet> {
+    let clusters = ["a", "b", "c"].map(|name| cluster(name, content));
+    Arc::new(clusters.into_iter().collect())
+}
+
+fn ask(nonce: &str) -> Input {
+    Input::Delta(DeltaDiscoveryRequest {
+        type_url: TypeUrlKind::Cluster.url().into(),
+        response_nonce: nonce.into(),
+        ..Default::default()
+    })
+}
+
+fn renew(set: Arc<ResourceSet>) -> Input {
+    Input::Current(Current {
+        set,
+        changed: Changed::Unknown,
+        revision: "r2".into(),
+    })
+}
+
+fn only(out: Outputs) -> DeltaDiscoveryResponse {
+    match &out.responses[..] {
+        [Response::Delta(response)] => response.clone(),
+        other => panic!("one response was due: {other:?}"),
+    }
+}
+
+fn session(current: Arc<ResourceSet>) -> ServerSession {
+    ServerSession::new(
+        Protocol::Delta,
+        Peer::Catamaran,
+        "mesh-1",
+        current,
+        "r1".into(),
+    )
+}
+
+#[test]
+fn a_client_in_sync_costs_a_pointer() {
+    let mut session = session(set("1"));
+    let first = only(session.step(ask(""), Timestamp(0)));
+    session.step(ask(&first.nonce), Timestamp(1));
+    let second = only(session.step(renew(set("2")), Timestamp(2)));
+    assert_eq!(session.kinds[&TypeUrlKind::Cluster].holding.exceptions(), 3);
+    session.step(ask(&second.nonce), Timestamp(3));
+    assert!(session.is_in_sync());
+    assert_eq!(session.kinds[&TypeUrlKind::Cluster].holding.exceptions(), 0);
+}
+
+#[test]
+fn bodies_are_shared_with_the_response() {
+    let current = set("1");
+    let held = current.get(TypeUrlKind::Cluster, "a").unwrap();
+    let mut session = session(current.clone());
+    let response = only(session.step(ask(""), Timestamp(0)));
+    let sent = response.resources[0].resource.as_ref().unwrap();
+    assert_eq!(sent.value.as_ptr(), held.bytes.as_ptr());
+    assert_eq!(response.system_version_info, "r1");
+    assert_eq!(response.control_plane.unwrap().identifier, "mesh-1");
+}
+
+#[test]
+fn what_changes_while_a_response_is_under_way_is_sent_once_and_in_its_latest_form() {
+    let mut session = session(set("1"));
+    let first = only(session.step(ask(""), Timestamp(0)));
+    for content in ["2", "3", "4"] {
+        let out = session.step(renew(set(content)), Timestamp(1));
+        assert_eq!(out.responses, []);
+    }
+    let second = only(session.step(ask(&first.nonce), Timestamp(2)));
+    let body = second.resources[0].resource.clone().unwrap();
+    assert_eq!(body.unpack::<Cluster>().unwrap().alt_stat_name, "4");
+}
+
+#[test]
+fn an_answer_to_an_older_response_is_none() {
+    let mut session = session(set("1"));
+    only(session.step(ask(""), Timestamp(0)));
+    let out = session.step(ask("0"), Timestamp(1));
+    assert_eq!(out.events, []);
+    assert!(!session.is_in_sync());
+}
+
+#[test]
+fn the_time_to_an_answer_is_told() {
+    let mut session = session(set("1"));
+    let first = only(session.step(ask(""), Timestamp(1_000)));
+    let out = session.step(ask(&first.nonce), Timestamp(1_250));
+    let accepted = Event::Accepted {
+        kind: TypeUrlKind::Cluster,
+        count: 3,
+        after: Duration::from_millis(250),
+    };
+    assert_eq!(out.events, [accepted]);
+    let status: Vec<KindStatus> = session.status().collect();
+    assert_eq!(status[0].accepted_at, Some(Timestamp(1_250)));
+    assert_eq!((status[0].pending, status[0].unanswered_since), (0, None));
+}
+
+#[test]
+fn names_may_be_asked_for_and_dropped() {
+    let mut session = session(set("1"));
+    let change = |subscribe: &[&str], unsubscribe: &[&str]| {
+        Input::Delta(DeltaDiscoveryRequest {
+            type_url: TypeUrlKind::Cluster.url().into(),
+            resource_names_subscribe: subscribe.iter().map(|name| name.to_string()).collect(),
+            resource_names_unsubscribe: unsubscribe.iter().map(|name| name.to_string()).collect(),
+            ..Default::default()
+        })
+    };
+    let names = |response: &DeltaDiscoveryResponse| -> Vec<String> {
+        response
+            .resources
+            .iter()
+            .map(|sent| sent.name.clone())
+            .collect()
+    };
+    let first = only(session.step(change(&["a"], &[]), Timestamp(0)));
+    assert_eq!(names(&first), ["a"]);
+    session.step(ask(&first.nonce), Timestamp(1));
+    let second = only(session.step(change(&["*"], &[]), Timestamp(2)));
+    assert_eq!(names(&second), ["b", "c"], "a is held already");
+    session.step(ask(&second.nonce), Timestamp(3));
+    session.step(change(&[], &["*"]), Timestamp(4));
+    let third = only(session.step(renew(set("2")), Timestamp(5)));
+    assert_eq!(names(&third), ["a"]);
+    session.step(ask(&third.nonce), Timestamp(6));
+    let again = only(session.step(change(&["a"], &[]), Timestamp(7)));
+    assert_eq!(names(&again), ["a"], "one that asks again has lost it");
+}

@@ -1,0 +1,4 @@
+//! End-to-end tests of the spine.
+
+mod by_hand;
+mod demo;

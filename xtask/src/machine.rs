@@ -1,0 +1,111 @@
+//! What the commands need from the machine, and installing it.
+
+use std::path::Path;
+use std::process::{Command, Stdio};
+
+/// A program the commands call, and the Debian package it is in.
+struct Tool {
+    program: &'static str,
+    package: &'static str,
+    why: &'static str,
+}
+
+const BUILD: [Tool; 1] = [Tool {
+    program: "cc",
+    package: "gcc libc6-dev",
+    why: "the cryptography library is partly C",
+}];
+
+const RUN: [Tool; 1] = [Tool {
+    program: "curl",
+    package: "curl",
+    why: "the sample's sleep pod calls with it",
+}];
+
+const NETNS: [Tool; 2] = [
+    Tool {
+        program: "ip",
+        package: "iproute2",
+        why: "pods get network namespaces",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        why: "pods' connections are redirected to their sidecars",
+    },
+];
+
+/// Whether this process may make network namespaces.
+pub(crate) fn is_root() -> bool {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let uid = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Uid:"))
+        .and_then(|ids| ids.split_whitespace().nth(1));
+    uid == Some("0")
+}
+
+/// Installs what is missing, or says what to install. `netns` asks for the tools of network namespaces too.
+pub(crate) fn prepare(netns: bool) -> Result<(), String> {
+    let wanted = BUILD
+        .iter()
+        .chain(&RUN)
+        .chain(NETNS.iter().filter(|_| netns));
+    let missing: Vec<&Tool> = wanted.filter(|tool| !is_on_path(tool.program)).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<&str> = missing
+        .iter()
+        .flat_map(|tool| tool.package.split(' '))
+        .collect();
+    if !(is_root() && is_on_path("apt-get")) {
+        let lines: Vec<String> = missing
+            .iter()
+            .map(|tool| {
+                format!(
+                    "  {} ({}), Debian package {}",
+                    tool.program, tool.why, tool.package
+                )
+            })
+            .collect();
+        return Err(format!(
+            "this machine lacks\n{}\ninstall them and call again; as root on Debian or Ubuntu this command installs them itself",
+            lines.join("\n")
+        ));
+    }
+    println!("installing {}", packages.join(" "));
+    apt_get(&["update", "-q"])?;
+    let mut install = vec!["install", "-y", "-q", "--no-install-recommends"];
+    install.extend(packages);
+    apt_get(&install)?;
+    match missing.iter().find(|tool| !is_on_path(tool.program)) {
+        Some(tool) => Err(format!(
+            "{} was installed, but {} is not on PATH",
+            tool.package, tool.program
+        )),
+        None => Ok(()),
+    }
+}
+
+fn apt_get(args: &[&str]) -> Result<(), String> {
+    let status = Command::new("apt-get")
+        .args(args)
+        .env("DEBIAN_FRONTEND", "noninteractive")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .status()
+        .map_err(|error| format!("apt-get could not be started: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("apt-get {} failed ({status})", args.join(" ")))
+    }
+}
+
+fn is_on_path(program: &str) -> bool {
+    let path = std::env::var("PATH").unwrap_or_default();
+    path.split(':')
+        .chain(["/usr/sbin", "/sbin"])
+        .any(|dir| Path::new(dir).join(program).is_file())
+}

@@ -1,0 +1,137 @@
+//! The steps of each command, in order, each with its time.
+
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::machine;
+
+/// Builds what is missing and runs the demo with the arguments given.
+pub(crate) fn demo(args: &[String]) -> Result<ExitCode, String> {
+    machine::prepare(machine::is_root())?;
+    build()?;
+    let status = Command::new(binary())
+        .arg("demo")
+        .args(args)
+        .status()
+        .map_err(|error| format!("{} could not be started: {error}", binary().display()))?;
+    Ok(ExitCode::from(status.code().unwrap_or(1) as u8))
+}
+
+/// Builds the binary.
+pub(crate) fn build() -> Result<ExitCode, String> {
+    cargo(&["build", "--workspace", "--bins", "--locked"], &[])?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Everything a change must pass.
+pub(crate) fn test() -> Result<ExitCode, String> {
+    if !machine::is_root() {
+        return Err("the tests make network namespaces, so they need root (try: sudo -E cargo xtask test); \
+             without it only `cargo test --workspace --exclude catamaran-e2e` can run"
+            .into());
+    }
+    machine::prepare(true)?;
+    let mut report = Report::default();
+    report.step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
+    let lint = [
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--locked",
+        "--",
+        "-D",
+        "warnings",
+    ];
+    report.step("lints", || cargo(&lint, &[]))?;
+    let docs = ["doc", "--workspace", "--no-deps", "--locked"];
+    report.step("docs", || cargo(&docs, &[("RUSTDOCFLAGS", "-D warnings")]))?;
+    let unit = [
+        "test",
+        "--workspace",
+        "--exclude",
+        "catamaran-e2e",
+        "--locked",
+        "--no-fail-fast",
+    ];
+    report.step("unit, property and layer tests", || cargo(&unit, &[]))?;
+    report.step("end-to-end tests", || end_to_end(None).map(drop))?;
+    report.print();
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The end-to-end tests, on the binary as a user would have it.
+pub(crate) fn end_to_end(filter: Option<&str>) -> Result<ExitCode, String> {
+    machine::prepare(true)?;
+    build()?;
+    let mut args = vec![
+        "test",
+        "-p",
+        "catamaran-e2e",
+        "--locked",
+        "--no-fail-fast",
+        "--",
+    ];
+    args.extend(["--test-threads", "1", "--nocapture"]);
+    args.extend(filter);
+    let binary = binary();
+    let binary = binary
+        .to_str()
+        .ok_or("the target folder's path is not UTF-8")?;
+    cargo(&args, &[("CATAMARAN_BIN", binary)])?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Default)]
+struct Report(Vec<(&'static str, Duration)>);
+
+impl Report {
+    fn step(
+        &mut self,
+        name: &'static str,
+        run: impl FnOnce() -> Result<(), String>,
+    ) -> Result<(), String> {
+        println!("\n== {name}");
+        let start = Instant::now();
+        let outcome = run();
+        self.0.push((name, start.elapsed()));
+        outcome.map_err(|error| {
+            self.print();
+            format!("{name}: {error}")
+        })
+    }
+
+    fn print(&self) {
+        println!();
+        for (name, time) in &self.0 {
+            println!("{:>7.1} s  {name}", time.as_secs_f64());
+        }
+    }
+}
+
+fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+    let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
+    let status = Command::new(cargo)
+        .args(args)
+        .envs(env.iter().copied())
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .status()
+        .map_err(|error| format!("cargo could not be started: {error}"))?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo {} failed ({status})", args.join(" ")))
+    }
+}
+
+fn root() -> PathBuf {
+    let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
+    here.parent().map_or(here.clone(), PathBuf::from)
+}
+
+fn binary() -> PathBuf {
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
+    target.join("debug/catamaran")
+}
