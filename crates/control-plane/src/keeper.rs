@@ -354,10 +354,10 @@ impl Keeper {
                 shard.failure = None;
             }
             Err(error) => {
-                if shard.failure.is_none() {
+                if !matches!(shard.failure, Some(Failure::Saving(_))) {
                     tracing::warn!("{error}");
                 }
-                shard.failure = Some(error.to_string());
+                shard.failure = Some(Failure::Saving(error.to_string()));
             }
         }
         if failed {
@@ -406,18 +406,23 @@ impl Keeper {
             }
         }
         for (cluster, shard) in &self.shards {
-            if let Some(failure) = &shard.failure {
-                problems.push(Problem {
-                    severity: Severity::Warning,
-                    kind: ProblemKind::Limit,
-                    cluster: Some(cluster.clone()),
-                    object: format!("Cluster {cluster}"),
-                    message: format!(
-                        "what is known of {cluster} cannot be kept on disk: {failure}; serving goes on, but a restart \
-                         while {cluster} cannot be reached would not know it; make room, or repair the folder"
-                    ),
-                });
-            }
+            let message = match &shard.failure {
+                None => continue,
+                Some(Failure::Loading(failure)) => {
+                    format!("what was saved of {cluster} is not used: {failure}")
+                }
+                Some(Failure::Saving(failure)) => format!(
+                    "what is known of {cluster} cannot be kept on disk: {failure}; serving goes on, but a restart \
+                     while {cluster} cannot be reached would not know it; make room, or repair the folder"
+                ),
+            };
+            problems.push(Problem {
+                severity: Severity::Warning,
+                kind: ProblemKind::Limit,
+                cluster: Some(cluster.clone()),
+                object: format!("Cluster {cluster}"),
+                message,
+            });
         }
         problems.sort();
         self.health.send_if_modified(|health| {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use catamaran_model::{ClusterId, WorkloadKey};
 use catamaran_process::Process;
-use catamaran_registry::{Freshness, Problem, ProblemKind, Severity, Snapshot};
+use catamaran_registry::{ClusterView, Freshness, Problem, ProblemKind, Severity, Snapshot};
 use catamaran_translate::{
     Audience, AudienceId, Capability, ClassId, Engine, ResourceChange, Role,
 };
@@ -31,7 +31,7 @@ const ORDERS: usize = 1024;
 const STREAMS: usize = 20_000;
 /// Names of changed resources that a mailbox remembers; beyond, the stream compares.
 const CHANGES: usize = 256;
-/// How long after the start streams wait for clusters of which nothing is known. Without it a control plane that lost its disk
+/// How long after the start streams wait for clusters and issuers of which nothing is known. Without it a control plane that lost its disk
 /// would tell proxies that everything of those clusters is gone, a moment before it learns of them.
 const FIRST_LISTS: Duration = Duration::from_secs(5);
 
@@ -353,13 +353,16 @@ impl Teller {
         }
     }
 
-    /// Whether what would be told is whole: our own cluster's view at least, and for a moment after the start also the
-    /// others'. Nothing is told rather than too little, since too little means that the rest is gone.
+    /// Whether what would be told is whole: our own cluster's view in any case, and for a moment after the start also the
+    /// others' and our own issuers, which we tell ourselves. Nothing is told rather than too little, since too little means
+    /// that the rest is gone.
     fn may_tell(&self) -> bool {
         let snapshot = self.engine.snapshot();
-        let known = |view: &catamaran_registry::ClusterView| view.freshness != Freshness::Unknown;
+        let known = |view: &ClusterView| view.freshness != Freshness::Unknown;
         let own = snapshot.clusters.get(&self.local).is_some_and(known) && snapshot.mesh.is_some();
-        own && (Instant::now() >= self.patience || snapshot.clusters.values().all(known))
+        let whole =
+            snapshot.clusters.values().all(known) && snapshot.issuers.contains_key(&self.local);
+        own && (whole || Instant::now() >= self.patience)
     }
 
     fn open(&mut self, slot: Arc<Slot>, reply: oneshot::Sender<Result<StreamId, String>>) {

@@ -31,7 +31,8 @@ pub(crate) struct Channel(hyper::client::conn::http2::SendRequest<tonic::body::B
 impl tower_service::Service<http::Request<tonic::body::Body>> for Channel {
     type Response = http::Response<Incoming>;
     type Error = hyper::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+    type Future =
+        std::pin::Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
         self.0.poll_ready(context)
@@ -49,15 +50,19 @@ pub(crate) fn credentials(bundle: TrustBundle) -> Credentials {
 }
 
 /// Connects and demands the control plane's identity.
-pub(crate) async fn connect(address: SocketAddr, credentials: &Credentials) -> Result<Channel, std::io::Error> {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    credentials: &Credentials,
+) -> Result<Channel, std::io::Error> {
     let rule = PeerRule::exactly(SpiffeId::control_plane(TrustDomain::default()));
     let config = credentials.client_config(&rule, &[b"h2"]).unwrap();
     let stream = TcpStream::connect(address).await?;
     let name = rustls::pki_types::ServerName::try_from("control-plane").unwrap();
     let stream = TlsConnector::from(config).connect(name, stream).await?;
-    let (sender, connection) = hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
-        .await
-        .map_err(std::io::Error::other)?;
+    let (sender, connection) =
+        hyper::client::conn::http2::handshake(TokioExecutor::new(), TokioIo::new(stream))
+            .await
+            .map_err(std::io::Error::other)?;
     tokio::spawn(connection);
     Ok(Channel(sender))
 }
@@ -77,12 +82,19 @@ pub(crate) async fn certificate(
         let bearer = format!("Bearer {token}").parse().unwrap();
         request.metadata_mut().insert("authorization", bearer);
     }
-    let answer = IstioCertificateClient::new(channel.clone()).create_certificate(request).await?;
+    let answer = IstioCertificateClient::new(channel.clone())
+        .create_certificate(request)
+        .await?;
     Ok((answer.into_inner().cert_chain, key))
 }
 
 /// Joins as `default/sleep` or so, and gives credentials that hold its certificate.
-pub(crate) async fn join(address: SocketAddr, bundle: TrustBundle, of: &str, token: &str) -> Credentials {
+pub(crate) async fn join(
+    address: SocketAddr,
+    bundle: TrustBundle,
+    of: &str,
+    token: &str,
+) -> Credentials {
     let credentials = credentials(bundle);
     let channel = connect(address, &credentials).await.unwrap();
     let id = identity(of);
@@ -135,7 +147,10 @@ impl Proxy {
             requests.send(request).await.unwrap();
         }
         let mut client = AggregatedDiscoveryClient::new(channel.clone());
-        let responses = client.delta_aggregated_resources(ReceiverStream::new(out)).await.unwrap();
+        let responses = client
+            .delta_aggregated_resources(ReceiverStream::new(out))
+            .await
+            .unwrap();
         Proxy {
             session,
             requests,
@@ -150,9 +165,15 @@ impl Proxy {
         let response = soon("a response", self.responses.message()).await?;
         let response = response.ok_or_else(|| Status::ok("the stream ended"))?;
         let word = TypeUrlKind::of(&response.type_url).unwrap().word();
-        let came = response.resources.iter().map(|resource| format!("{word} {}", resource.name));
+        let came = response
+            .resources
+            .iter()
+            .map(|resource| format!("{word} {}", resource.name));
         self.received.extend(came);
-        let gone = response.removed_resources.iter().map(|name| format!("-{word} {name}"));
+        let gone = response
+            .removed_resources
+            .iter()
+            .map(|name| format!("-{word} {name}"));
         self.received.extend(gone);
         let mut outputs = self.session.step(ClientInput::Response(response));
         if outputs.judge {
@@ -160,9 +181,15 @@ impl Proxy {
             let candidate = self.session.candidate();
             let name = self.refuses.as_deref();
             let refused = name.and_then(|name| candidate.set.get(TypeUrlKind::Endpoints, name));
-            let unusable = refused.map(|resource| Unusable { key: resource.key(), reason: "not today".into() });
+            let unusable = refused.map(|resource| Unusable {
+                key: resource.key(),
+                reason: "not today".into(),
+            });
             let unusable = unusable.into_iter().collect();
-            outputs = self.session.step(ClientInput::Judged { ticket: candidate.ticket, unusable });
+            outputs = self.session.step(ClientInput::Judged {
+                ticket: candidate.ticket,
+                unusable,
+            });
         }
         self.answer(outputs.requests).await;
         Ok(())

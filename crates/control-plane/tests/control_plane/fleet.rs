@@ -30,7 +30,10 @@ pub(crate) fn new_root(of: &str) -> Root {
 /// `default/sleep`
 pub(crate) fn identity(text: &str) -> SpiffeId {
     let (namespace, account) = text.split_once('/').unwrap();
-    SpiffeId::parse(&format!("spiffe://cluster.local/ns/{namespace}/sa/{account}")).unwrap()
+    SpiffeId::parse(&format!(
+        "spiffe://cluster.local/ns/{namespace}/sa/{account}"
+    ))
+    .unwrap()
 }
 
 pub(crate) struct Fleet {
@@ -43,7 +46,11 @@ impl Fleet {
     pub(crate) fn new() -> Fleet {
         let folder = tempfile::tempdir().unwrap();
         let (dir, _) = FleetDir::create(folder.path(), Isolation::Netns, "a1b2c3").unwrap();
-        Fleet { _folder: folder, dir, root: new_root("mesh-1") }
+        Fleet {
+            _folder: folder,
+            dir,
+            root: new_root("mesh-1"),
+        }
     }
 
     /// A cluster with an instance on the fleet's root, and `helloworld` with one pod.
@@ -53,9 +60,17 @@ impl Fleet {
 
     pub(crate) fn cluster_under(&self, root: &Root, name: &str, of: &str) -> Cluster {
         let network = NetworkId::new("flat").unwrap();
-        let (dir, _) = self.dir.create_cluster(&cluster(name), &network, &format!("uid-{name}")).unwrap();
+        let (dir, _) = self
+            .dir
+            .create_cluster(&cluster(name), &network, &format!("uid-{name}"))
+            .unwrap();
         dir.make_folders().unwrap();
-        let made = Cluster { dir, mesh: mesh(of), name: cluster(name), fleet: self.dir.path().to_owned() };
+        let made = Cluster {
+            dir,
+            mesh: mesh(of),
+            name: cluster(name),
+            fleet: self.dir.path().to_owned(),
+        };
         made.authority(root);
         let spec = MeshSpec {
             name: mesh(of),
@@ -82,7 +97,9 @@ pub(crate) struct Cluster {
 impl Cluster {
     /// Puts an intermediate of `root` into `private/cacerts`.
     pub(crate) fn authority(&self, root: &Root) -> CaCerts {
-        let made = root.issue_intermediate(&TrustDomain::default(), &self.mesh, &self.name, now()).unwrap();
+        let made = root
+            .issue_intermediate(&TrustDomain::default(), &self.mesh, &self.name, now())
+            .unwrap();
         for (name, text) in made.files().entries() {
             atomic::write(&self.dir.cacerts().join(name), text.as_bytes(), 0o600).unwrap();
         }
@@ -94,7 +111,11 @@ impl Cluster {
         let managed = name == self.name.as_str();
         let member = Member {
             cluster: cluster(name),
-            mode: if managed { MemberMode::Managed } else { MemberMode::DiscoveryOnly },
+            mode: if managed {
+                MemberMode::Managed
+            } else {
+                MemberMode::DiscoveryOnly
+            },
             network: network.map(|network| NetworkId::new(network).unwrap()),
             gateway: false,
             gateway_addresses: Vec::new(),
@@ -151,7 +172,10 @@ impl Cluster {
             "sha256": token.sha256(), "identity": identity(of).to_string(), "cluster": self.name.as_str(),
             "expires": now().seconds() as i64 + good_for,
         });
-        let path = self.dir.join().join(format!("{}.json", of.replace('/', ".")));
+        let path = self
+            .dir
+            .join()
+            .join(format!("{}.json", of.replace('/', ".")));
         atomic::write(&path, &serde_json::to_vec(&record).unwrap(), 0o600).unwrap();
         token.text().to_string()
     }
@@ -168,7 +192,11 @@ impl Cluster {
             version: Version::new("0.1.0").unwrap(),
         };
         let address = start(config, &process).await.unwrap();
-        Plane { address, process, socket: self.dir.control_plane_socket() }
+        Plane {
+            address,
+            process,
+            socket: self.dir.control_plane_socket(),
+        }
     }
 }
 
@@ -200,8 +228,13 @@ impl Plane {
         let io = hyper_util::rt::TokioIo::new(stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
         let connection = tokio::spawn(connection);
-        let request = http::Request::builder().method(method).uri(path).header("host", "door");
-        let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).unwrap();
+        let request = http::Request::builder()
+            .method(method)
+            .uri(path)
+            .header("host", "door");
+        let request = request
+            .body(http_body_util::Empty::<bytes::Bytes>::new())
+            .unwrap();
         let answer = sender.send_request(request).await.unwrap();
         let status = answer.status().as_u16();
         let body = answer.into_body().collect().await.unwrap().to_bytes();

@@ -18,21 +18,32 @@ async fn a_token_is_good_once_and_for_one_identity() {
     let sleep = identity("default/sleep");
     let token = cluster.token("default/sleep", 600);
 
-    let refused = certificate(&channel, &identity("default/admin"), Some(&token)).await.unwrap_err();
+    let refused = certificate(&channel, &identity("default/admin"), Some(&token))
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    assert!(refused.message().contains("asks for spiffe://cluster.local/ns/default/sa/admin"), "{refused}");
+    assert!(
+        refused
+            .message()
+            .contains("asks for spiffe://cluster.local/ns/default/sa/admin"),
+        "{refused}"
+    );
 
     // That did not use it up.
     let (chain, key) = certificate(&channel, &sleep, Some(&token)).await.unwrap();
     assert!(chain.len() >= 3, "leaf, intermediate, roots");
     Holding::from_response(&chain, key, &sleep, now()).unwrap();
 
-    let replayed = certificate(&channel, &sleep, Some(&token)).await.unwrap_err();
+    let replayed = certificate(&channel, &sleep, Some(&token))
+        .await
+        .unwrap_err();
     assert_eq!(replayed.code(), Code::Unauthenticated);
     assert!(replayed.message().contains("used before"), "{replayed}");
 
     let late = cluster.token("default/sleep", -1);
-    let late = certificate(&channel, &sleep, Some(&late)).await.unwrap_err();
+    let late = certificate(&channel, &sleep, Some(&late))
+        .await
+        .unwrap_err();
     assert_eq!(late.code(), Code::Unauthenticated);
     assert!(late.message().contains("ended at"), "{late}");
 
@@ -51,9 +62,16 @@ async fn of_those_that_race_for_a_token_one_gets_a_certificate() {
     let plane = cluster.start().await.ready().await;
     let anonymous = credentials(fleet.root.bundle(&TrustDomain::default()).unwrap());
     let channel = connect(plane.address, &anonymous).await.unwrap();
-    let (sleep, token) = (identity("default/sleep"), cluster.token("default/sleep", 600));
+    let (sleep, token) = (
+        identity("default/sleep"),
+        cluster.token("default/sleep", 600),
+    );
     let race = (0..16).map(|_| certificate(&channel, &sleep, Some(&token)));
-    let won = futures_util::future::join_all(race).await.into_iter().filter(Result::is_ok).count();
+    let won = futures_util::future::join_all(race)
+        .await
+        .into_iter()
+        .filter(Result::is_ok)
+        .count();
     assert_eq!(won, 1);
     plane.stop().await;
 }
@@ -71,9 +89,16 @@ async fn a_certificate_renews_itself_and_nobody_elses() {
     let sleep = identity("default/sleep");
     let (chain, key) = certificate(&channel, &sleep, None).await.unwrap();
     Holding::from_response(&chain, key, &sleep, now()).unwrap();
-    let other = certificate(&channel, &identity("default/helloworld"), None).await.unwrap_err();
+    let other = certificate(&channel, &identity("default/helloworld"), None)
+        .await
+        .unwrap_err();
     assert_eq!(other.code(), Code::PermissionDenied);
-    assert!(other.message().contains("proved to be spiffe://cluster.local/ns/default/sa/sleep"), "{other}");
+    assert!(
+        other
+            .message()
+            .contains("proved to be spiffe://cluster.local/ns/default/sa/sleep"),
+        "{other}"
+    );
     plane.stop().await;
 }
 
@@ -86,19 +111,33 @@ async fn a_root_that_is_not_ours_is_refused_by_both_sides() {
 
     // A proxy of another root does not believe us.
     let stranger = credentials(foreign.bundle(&TrustDomain::default()).unwrap());
-    let error = connect(plane.address, &stranger).await.err().expect("another root");
+    let error = connect(plane.address, &stranger)
+        .await
+        .err()
+        .expect("another root");
     let reason = PeerError::of_io(&error).expect("our verifier says why");
-    assert!(matches!(reason, PeerError::UnknownIssuer { .. }), "{reason}");
+    assert!(
+        matches!(reason, PeerError::UnknownIssuer { .. }),
+        "{reason}"
+    );
 
     // Nor do we believe a proxy of another root that trusts ours too.
     let domain = TrustDomain::default();
     let authority = foreign
-        .issue_intermediate(&domain, &crate::fleet::mesh("mesh-9"), &crate::fleet::cluster("cluster-1"), now())
+        .issue_intermediate(
+            &domain,
+            &crate::fleet::mesh("mesh-9"),
+            &crate::fleet::cluster("cluster-1"),
+            now(),
+        )
         .unwrap();
     let issuer = catamaran_identity::Issuer::new(authority, domain.clone()).unwrap();
     let sleep = identity("default/sleep");
     let holding = issuer.holding_for(&sleep, None, now()).unwrap();
-    let both = foreign.bundle(&domain).unwrap().with(&fleet.root.bundle(&domain).unwrap());
+    let both = foreign
+        .bundle(&domain)
+        .unwrap()
+        .with(&fleet.root.bundle(&domain).unwrap());
     let stranger = credentials(both.clone());
     stranger.install(holding.with_bundle(both, now()).unwrap());
     // With TLS 1.3 the refusal comes after the client's own side is done: with the first answer.
@@ -118,7 +157,12 @@ async fn another_instance_of_the_same_root_speaks_for_none_of_ours() {
     let domain = TrustDomain::default();
     let theirs = fleet
         .root
-        .issue_intermediate(&domain, &crate::fleet::mesh("mesh-2"), &crate::fleet::cluster("cluster-2"), now())
+        .issue_intermediate(
+            &domain,
+            &crate::fleet::mesh("mesh-2"),
+            &crate::fleet::cluster("cluster-2"),
+            now(),
+        )
         .unwrap();
     let issuer = catamaran_identity::Issuer::new(theirs, domain.clone()).unwrap();
     let sleep = identity("default/sleep");
@@ -128,9 +172,15 @@ async fn another_instance_of_the_same_root_speaks_for_none_of_ours() {
 
     let refused = certificate(&channel, &sleep, None).await.unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
-    assert!(refused.message().contains("not issued by this instance"), "{refused}");
+    assert!(
+        refused.message().contains("not issued by this instance"),
+        "{refused}"
+    );
     let mut client = catamaran_wire::grpc::AggregatedDiscoveryClient::new(channel);
-    let refused = client.delta_aggregated_resources(tokio_stream::empty()).await.unwrap_err();
+    let refused = client
+        .delta_aggregated_resources(tokio_stream::empty())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::PermissionDenied);
     plane.stop().await;
 }
@@ -143,9 +193,15 @@ async fn discovery_is_not_for_the_anonymous() {
     let anonymous = credentials(fleet.root.bundle(&TrustDomain::default()).unwrap());
     let channel = connect(plane.address, &anonymous).await.unwrap();
     let mut client = catamaran_wire::grpc::AggregatedDiscoveryClient::new(channel);
-    let refused = client.delta_aggregated_resources(tokio_stream::empty()).await.unwrap_err();
+    let refused = client
+        .delta_aggregated_resources(tokio_stream::empty())
+        .await
+        .unwrap_err();
     assert_eq!(refused.code(), Code::Unauthenticated);
-    assert!(refused.message().contains("show the certificate"), "{refused}");
+    assert!(
+        refused.message().contains("show the certificate"),
+        "{refused}"
+    );
     plane.stop().await;
 }
 
@@ -165,7 +221,14 @@ async fn a_new_intermediate_takes_over_without_a_break() {
     let before = plane.status().await.trust.unwrap().intermediate;
     let new = cluster.authority(&fleet.root).fingerprint().to_string();
     assert_ne!(before, new);
-    plane.until("the new authority", |status| status.trust.as_ref().is_some_and(|trust| trust.intermediate == new)).await;
+    plane
+        .until("the new authority", |status| {
+            status
+                .trust
+                .as_ref()
+                .is_some_and(|trust| trust.intermediate == new)
+        })
+        .await;
 
     // What stood goes on, and peers are told of both as long as both may be met.
     cluster.service("sleep", &[1, 2]);
@@ -176,13 +239,17 @@ async fn a_new_intermediate_takes_over_without_a_break() {
     };
     proxy.until("both intermediates", two).await;
     // What the old one signed still proves who it is, also after a restart.
-    let (chain, key) = certificate(&channel, &identity("default/sleep"), None).await.unwrap();
+    let (chain, key) = certificate(&channel, &identity("default/sleep"), None)
+        .await
+        .unwrap();
     let renewed = Holding::from_response(&chain, key, &identity("default/sleep"), now()).unwrap();
     assert_eq!(renewed.issuers()[0].to_string(), new);
     plane.stop().await;
     let plane = cluster.start().await.ready().await;
     let channel = connect(plane.address, &held).await.unwrap();
-    certificate(&channel, &identity("default/sleep"), None).await.unwrap();
+    certificate(&channel, &identity("default/sleep"), None)
+        .await
+        .unwrap();
     plane.stop().await;
 }
 
@@ -192,12 +259,32 @@ async fn an_authority_that_cannot_be_used_changes_nothing() {
     let cluster = fleet.cluster("cluster-1", "mesh-1");
     let plane = cluster.start().await.ready().await;
     std::fs::write(cluster.dir.cacerts().join("ca-key.pem"), "no key").unwrap();
-    let status = plane.until("the problem", |status| status.problems.iter().any(|one| one.object == "private/cacerts")).await;
-    let problem = status.problems.iter().find(|one| one.object == "private/cacerts").unwrap();
-    assert!(problem.message.contains("the authority before stays in use"), "{problem:?}");
+    let status = plane
+        .until("the problem", |status| {
+            status
+                .problems
+                .iter()
+                .any(|one| one.object == "private/cacerts")
+        })
+        .await;
+    let problem = status
+        .problems
+        .iter()
+        .find(|one| one.object == "private/cacerts")
+        .unwrap();
+    assert!(
+        problem
+            .message
+            .contains("the authority before stays in use"),
+        "{problem:?}"
+    );
     assert!(status.ready);
     let token = cluster.token("default/sleep", 600);
     let bundle = fleet.root.bundle(&TrustDomain::default()).unwrap();
-    soon("a certificate", join(plane.address, bundle, "default/sleep", &token)).await;
+    soon(
+        "a certificate",
+        join(plane.address, bundle, "default/sleep", &token),
+    )
+    .await;
     plane.stop().await;
 }
