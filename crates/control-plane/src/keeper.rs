@@ -432,6 +432,3 @@ impl Keeper {
         });
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -16,6 +16,8 @@ mod admin;
 mod ads;
 mod ca;
 mod config;
+#[cfg(test)]
+mod fixture;
 mod keeper;
 mod places;
 mod proxy;
