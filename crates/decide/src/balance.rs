@@ -6,7 +6,7 @@ use catamaran_model::Timestamp;
 
 use crate::decision::{By, Pick, Special};
 use crate::table::Tier;
-use crate::view::{Now, Sight, View, mix};
+use crate::view::{Now, Sight, mix};
 use crate::{Balance, Cluster, Endpoint, EndpointHealth, EndpointId};
 
 /// Up to so many endpoints all are compared for the fewest requests in flight.
@@ -16,29 +16,33 @@ const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// The endpoint for an attempt; `None` when there is none that may be used.
 ///
-/// The first tier (priority) with somebody in it that is good has it. A further attempt avoids whoever was tried, and
-/// prefers another cluster of machines. When nobody is good in any tier, whoever is out is used.
+/// The first tier (priority) with somebody in it that is good has it. A further attempt avoids whoever was tried, prefers
+/// another cluster of machines, and leaves it to first attempts to find out whether somebody is back. When nobody is good
+/// in any tier, whoever is out is used, in turn.
 pub(crate) fn pick(
     cluster: &Cluster,
-    view: &View,
+    sight: Sight<'_>,
     tried: &[SocketAddr],
     ticket: u64,
     now: Timestamp,
 ) -> Option<(EndpointId, Pick, bool)> {
     let choice = Choice {
         cluster,
-        sight: view.sight(cluster),
+        sight,
         tried,
-        turn: view.sight(cluster).picks().wrapping_add(view.seed()),
+        turn: sight.turn(),
         ticket,
         now,
     };
-    if tried.is_empty() && choice.sight.is_clear() {
+    if tried.is_empty() && sight.is_clear() {
         let tier = cluster.tiers.first()?;
         let at = choice.take(tier, None)?;
         return Some(choice.done(tier, at, tier.members.len(), Special::None));
     }
-    choice.careful()
+    match tried.last() {
+        None => choice.first(),
+        Some(last) => choice.further(*last),
+    }
 }
 
 struct Choice<'a> {
@@ -51,33 +55,32 @@ struct Choice<'a> {
 }
 
 impl<'a> Choice<'a> {
-    fn careful(&self) -> Option<(EndpointId, Pick, bool)> {
-        let good = |at: u32| self.standing(at) != Now::Out;
+    fn first(&self) -> Option<(EndpointId, Pick, bool)> {
+        self.tiers(&|at| self.standing(at) != Now::Out, Special::None)
+            .or_else(|| self.any(&|_| true, Special::LastWay))
+    }
+
+    fn further(&self, last: SocketAddr) -> Option<(EndpointId, Pick, bool)> {
         let untried = |at: u32| !self.tried.contains(&self.address(at));
-        let last = self.tried.last();
+        let good = |at: u32| self.standing(at) == Now::Good;
         for tier in &self.cluster.tiers {
-            if last.is_some() {
-                let elsewhere = |at: u32| good(at) && untried(at) && self.is_elsewhere(at);
-                if let Some(found) = self.among(tier, &elsewhere, Special::OtherCluster) {
-                    return Some(found);
-                }
-                let other = |at: u32| good(at) && untried(at);
-                if let Some(found) = self.among(tier, &other, Special::OtherEndpoint) {
-                    return Some(found);
-                }
-            } else if let Some(found) = self.among(tier, &good, Special::None) {
-                return Some(found);
+            let elsewhere = |at: u32| untried(at) && good(at) && self.is_elsewhere(at);
+            let found = self
+                .among(tier, &elsewhere, Special::OtherCluster)
+                .or_else(|| {
+                    self.among(tier, &|at| untried(at) && good(at), Special::OtherEndpoint)
+                });
+            if found.is_some() {
+                return found;
             }
         }
-        let other_than_last = |at: u32| Some(&self.address(at)) != last;
-        if last.is_some() {
-            self.tiers(&untried, Special::LastWay)
-                .or_else(|| self.tiers(&|at| good(at) && other_than_last(at), Special::SameAgain))
-                .or_else(|| self.tiers(&other_than_last, Special::LastWay))
-                .or_else(|| self.tiers(&|_| true, Special::SameAgain))
-        } else {
-            self.tiers(&|_| true, Special::LastWay)
-        }
+        let due = |at: u32| untried(at) && self.standing(at) == Now::Trial;
+        let other = |at: u32| self.address(at) != last;
+        self.tiers(&due, Special::OtherEndpoint)
+            .or_else(|| self.any(&untried, Special::LastWay))
+            .or_else(|| self.tiers(&|at| other(at) && good(at), Special::SameAgain))
+            .or_else(|| self.any(&other, Special::LastWay))
+            .or_else(|| self.any(&|_| true, Special::SameAgain))
     }
 
     fn tiers(
@@ -87,6 +90,29 @@ impl<'a> Choice<'a> {
     ) -> Option<(EndpointId, Pick, bool)> {
         let mut tiers = self.cluster.tiers.iter();
         tiers.find_map(|tier| self.among(tier, wanted, special))
+    }
+
+    /// One of those wanted of all tiers, in turn: where nobody is good, no place is better than another.
+    fn any(
+        &self,
+        wanted: &dyn Fn(u32) -> bool,
+        special: Special,
+    ) -> Option<(EndpointId, Pick, bool)> {
+        let all: Vec<(&Tier, u32)> = self
+            .cluster
+            .tiers
+            .iter()
+            .flat_map(|tier| {
+                (0u32..)
+                    .zip(&tier.members)
+                    .map(move |(n, at)| (tier, n, *at))
+            })
+            .filter(|(_, _, at)| wanted(*at))
+            .map(|(tier, place, _)| (tier, place))
+            .collect();
+        let turn = self.turn.checked_rem(all.len() as u64)?;
+        let (tier, place) = all[turn as usize];
+        Some(self.done(tier, place, all.len(), special))
     }
 
     /// One of those wanted of a tier.

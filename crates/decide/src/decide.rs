@@ -266,14 +266,15 @@ impl Stage<'_> {
         } else {
             limits.max_connections
         };
-        if self.view.sight(cluster).active() >= most {
+        let sight = self.view.sight(cluster);
+        if sight.active() >= most {
             return Err(reject(Cause::Overflow, why));
         }
         let picked = match cluster.settings().source {
             EndpointSource::OriginalDestination => self.way.destination.map(original),
             EndpointSource::Inline | EndpointSource::Eds(_) => balance::pick(
                 cluster,
-                self.view,
+                sight,
                 self.attempt.tried,
                 self.attempt.ticket,
                 self.now,

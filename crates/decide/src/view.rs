@@ -254,8 +254,10 @@ pub(crate) struct Sight<'a> {
 }
 
 impl Sight<'_> {
-    pub(crate) fn picks(&self) -> u64 {
-        self.cluster.map_or(0, |cluster| cluster.picks)
+    /// Whose turn it is.
+    pub(crate) fn turn(&self) -> u64 {
+        let picks = self.cluster.map_or(0, |cluster| cluster.picks);
+        picks.wrapping_add(self.view.seed)
     }
 
     pub(crate) fn active(&self) -> u32 {
@@ -314,10 +316,6 @@ impl View {
             clusters: Lookup::default(),
             gateways: HashMap::default(),
         }
-    }
-
-    pub(crate) fn seed(&self) -> u64 {
-        self.seed
     }
 
     pub(crate) fn sight(&self, cluster: &Cluster) -> Sight<'_> {
@@ -396,6 +394,7 @@ impl View {
         let evidence = Evidence::of(outcome);
         let mut verdict = Verdict::Unchanged;
         if let Some(at) = cluster.place(endpoint.index, endpoint.address) {
+            let was_out = cluster.endpoints[at].out.is_some();
             let known = &mut cluster.endpoints[at];
             known.in_flight = known.in_flight.saturating_sub(1);
             let mut judge = Judge {
@@ -406,7 +405,11 @@ impl View {
                 now,
             };
             verdict = judge.learn(evidence);
-            cluster.count_out();
+            match (was_out, cluster.endpoints[at].out.is_some()) {
+                (false, true) => cluster.out += 1,
+                (true, false) => cluster.out -= 1,
+                _ => {}
+            }
         }
         if forward.via == Via::Gateway {
             let reached = match outcome {
@@ -832,12 +835,12 @@ impl Judge<'_> {
         let cluster = &self.forward.cluster;
         let own = self.forward.endpoint.address;
         let (mut total, mut out, mut others) = (0u64, 0u64, false);
-        for endpoint in cluster.endpoints() {
+        for (index, endpoint) in (0u32..).zip(cluster.endpoints()) {
             if endpoint.health == EndpointHealth::Unusable {
                 continue;
             }
             total += 1;
-            let at = self.cluster.place(0, endpoint.address);
+            let at = self.cluster.place(index, endpoint.address);
             let is_out = at.is_some_and(|at| self.cluster.endpoints[at].out.is_some());
             if is_out {
                 out += 1;

@@ -502,7 +502,7 @@ impl Settings {
         if let Some(options) = &cluster.upstream_http_protocol_options {
             auto_names(options).map_err(|fault| fault.within("upstream_http_protocol_options"))?;
         }
-        let source = source(cluster)?;
+        let source = source(cluster, interner)?;
         let balance = balance(cluster, &source)?;
         let locality_weighted = common_balance(cluster)?;
         let mut http = HttpSettings::of_cluster(cluster)?;
@@ -586,7 +586,7 @@ impl Settings {
     }
 }
 
-fn source(cluster: &wire::Cluster) -> Result<EndpointSource, Fault> {
+fn source(cluster: &wire::Cluster, interner: &mut Interner) -> Result<EndpointSource, Fault> {
     let kind = match &cluster.cluster_discovery_type {
         None => wire::DiscoveryType::Static,
         Some(wire::ClusterDiscoveryType::Type(number)) => wire::DiscoveryType::try_from(*number)
@@ -605,7 +605,7 @@ fn source(cluster: &wire::Cluster) -> Result<EndpointSource, Fault> {
                 .eds_cluster_config
                 .as_ref()
                 .map_or("", |config| config.service_name.as_str());
-            EndpointSource::Eds(Arc::from(if service.is_empty() {
+            EndpointSource::Eds(interner.text(if service.is_empty() {
                 cluster.name.as_str()
             } else {
                 service

@@ -11,6 +11,7 @@ use catamaran_wire::core::{
 };
 use catamaran_wire::well_known::{self, Kind as ValueKind, Struct, Value};
 
+use crate::RetryPolicy;
 use crate::refusal::{Fault, refuse_set};
 
 /// Text and lists that many resources repeat, kept once within one update.
@@ -18,7 +19,12 @@ use crate::refusal::{Fault, refuse_set};
 pub(crate) struct Interner {
     texts: HashSet<Arc<str>>,
     lists: HashSet<Arc<[Arc<str>]>>,
+    marks: HashSet<Marks>,
+    retries: Vec<Arc<RetryPolicy>>,
 }
+
+/// So many different retry policies are shared within an update; there are usually one or two.
+const MAX_SHARED_RETRIES: usize = 16;
 
 impl Interner {
     pub(crate) fn text(&mut self, text: &str) -> Arc<str> {
@@ -44,6 +50,25 @@ impl Interner {
         self.lists.insert(Arc::clone(&list));
         list
     }
+
+    pub(crate) fn retry(&mut self, policy: RetryPolicy) -> Arc<RetryPolicy> {
+        if let Some(known) = self.retries.iter().find(|known| ***known == policy) {
+            return Arc::clone(known);
+        }
+        let new = Arc::new(policy);
+        if self.retries.len() < MAX_SHARED_RETRIES {
+            self.retries.push(Arc::clone(&new));
+        }
+        new
+    }
+
+    fn marks(&mut self, marks: Marks) -> Marks {
+        if let Some(known) = self.marks.get(&marks) {
+            return Arc::clone(known);
+        }
+        self.marks.insert(Arc::clone(&marks));
+        marks
+    }
 }
 
 /// Scalar metadata, by key: what sockets are matched by.
@@ -51,14 +76,12 @@ pub(crate) type Marks = Arc<[(Arc<str>, Arc<str>)]>;
 
 /// The scalars of a struct as text; `None` when it holds a list or struct.
 pub(crate) fn marks(fields: Option<&Struct>, interner: &mut Interner) -> Option<Marks> {
-    let Some(fields) = fields else {
-        return Some(Arc::from([]));
-    };
-    fields
-        .fields
+    let read: Option<Marks> = fields
         .iter()
+        .flat_map(|fields| &fields.fields)
         .map(|(key, value)| Some((interner.text(key), interner.text(&scalar(value)?))))
-        .collect()
+        .collect();
+    Some(interner.marks(read?))
 }
 
 /// The type is part of the text, so that `"true"` and `true` differ.

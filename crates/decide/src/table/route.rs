@@ -481,7 +481,7 @@ impl Host {
         if host.domains.is_empty() {
             return Err(Fault::new("domains", "at least one is needed"));
         }
-        let retry = retry_policy(host.retry_policy.as_ref())
+        let retry = retry_policy(host.retry_policy.as_ref(), interner)
             .map_err(|fault| fault.within("retry_policy"))?;
         let routes = each(&host.routes, "routes", |route| {
             Route::read(route, retry.as_ref(), max_body, interner)
@@ -739,7 +739,8 @@ impl RouteForward {
         };
         let retry = match &action.retry_policy {
             None => retry.cloned(),
-            some => retry_policy(some.as_ref()).map_err(|fault| fault.within("retry_policy"))?,
+            some => retry_policy(some.as_ref(), interner)
+                .map_err(|fault| fault.within("retry_policy"))?,
         };
         let timeout = span_or(action.timeout, "timeout", Some(ROUTE_TIMEOUT))?;
         let longest = match &action.max_stream_duration {
@@ -794,7 +795,10 @@ fn weighted_clusters(
 }
 
 /// A policy that retries nothing is none.
-fn retry_policy(policy: Option<&wire::RetryPolicy>) -> Result<Option<Arc<RetryPolicy>>, Fault> {
+fn retry_policy(
+    policy: Option<&wire::RetryPolicy>,
+    interner: &mut Interner,
+) -> Result<Option<Arc<RetryPolicy>>, Fault> {
     let Some(policy) = policy else {
         return Ok(None);
     };
@@ -843,7 +847,7 @@ fn retry_policy(policy: Option<&wire::RetryPolicy>) -> Result<Option<Arc<RetryPo
         ),
     };
     let back_off = base.unwrap_or(BACK_OFF);
-    Ok(Some(Arc::new(RetryPolicy {
+    Ok(Some(interner.retry(RetryPolicy {
         retries,
         on,
         statuses: statuses.into(),

@@ -306,8 +306,8 @@ fn look_of(listener: &Listener) -> Option<Look> {
 }
 
 async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: TcpStream) {
-    let table = worker.table();
-    let listener = match listen(&table, entry) {
+    let listened = listen(&worker.table(), entry);
+    let listener = match listened {
         Ok(listener) => listener,
         Err(reject) => return refuse(&worker, &call, flags_of(reject.flag), &reject.to_string()),
     };

@@ -76,15 +76,19 @@ pub(crate) enum DialError {
     /// The first bytes of HTTP were not taken.
     #[error("HTTP with {0} could not begin: {1}")]
     Http(SocketAddr, Arc<hyper::Error>),
+    /// Connections stood and ended before they could be used.
+    #[error("connections to {0} end as soon as they are made")]
+    Fleeting(SocketAddr),
 }
 
 impl DialError {
     /// The evidence it is.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            DialError::Connect(..) | DialError::ConnectSlow(..) | DialError::Http(..) => {
-                Outcome::ConnectFailure
-            }
+            DialError::Connect(..)
+            | DialError::ConnectSlow(..)
+            | DialError::Http(..)
+            | DialError::Fleeting(_) => Outcome::ConnectFailure,
             DialError::Tls(..) | DialError::TlsSlow(_) => Outcome::TlsFailure,
             DialError::Identity(..) | DialError::Rule(..) => Outcome::IdentityMismatch,
         }

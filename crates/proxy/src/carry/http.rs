@@ -30,8 +30,8 @@ use tokio::time::{Instant, timeout_at};
 use super::body::{Answer, BodyError, Ending, Original, grpc_status};
 use super::copy::{End, copy};
 use super::head::{
-    Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_PROTO, X_REQUEST_ID,
-    remove_hop,
+    Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_PROTO,
+    X_REQUEST_ID, remove_hop,
 };
 use super::pool::{
     CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
@@ -259,9 +259,9 @@ impl Told {
             .as_ref()
             .map_or(0, |original| original.received());
         let subject = match channel.direction {
-            Direction::Inbound => *channel
-                .inbound_subject
-                .get_or_init(|| worker.inbound_subject(channel.peer.as_deref())),
+            Direction::Inbound => *channel.inbound_subject.get_or_init(|| {
+                worker.inbound_subject(channel.peer.as_deref(), channel.server_name.as_deref())
+            }),
             Direction::Outbound => match &self.far {
                 Some(far) => far.subject,
                 None => worker.outbound_subject(self.cluster.as_deref(), None, None),
@@ -367,7 +367,7 @@ impl Ending for Box<Told> {
             .original
             .as_ref()
             .is_none_or(|original| original.ended());
-        if let Some(in_flight) = self.in_flight.take() {
+        if let Some(in_flight) = &mut self.in_flight {
             in_flight.finish(Outcome::Answer {
                 status: self.status,
                 grpc: self.grpc_status,
@@ -387,7 +387,7 @@ impl Ending for Box<Told> {
         };
         self.flag(flag);
         self.failed(&error.to_string());
-        if let Some(in_flight) = self.in_flight.take() {
+        if let Some(in_flight) = &mut self.in_flight {
             in_flight.finish(outcome);
         }
         self.tell();
@@ -450,7 +450,8 @@ async fn carry(
                 source: Some(channel.source),
                 detected: Detected::Http1,
             };
-            match accept(&channel.worker.table(), &connection) {
+            let accepted = accept(&channel.worker.table(), &connection);
+            match accepted {
                 Ok(way) => {
                     routed = way;
                     &routed
@@ -484,6 +485,7 @@ async fn carry(
         head,
         body: Some(request.into_body()),
         tried: Vec::new(),
+        lost: Flags::NONE,
         deadline: None,
     };
     let mut response = match exchange.run(way, &mut told).await {
@@ -529,6 +531,8 @@ struct Exchange<'a> {
     head: Head,
     body: Option<Incoming>,
     tried: Vec<SocketAddr>,
+    /// How the last attempt failed.
+    lost: Flags,
     deadline: Option<Instant>,
 }
 
@@ -546,7 +550,7 @@ impl Exchange<'_> {
                     });
                 }
                 Decision::Reject(reject) => {
-                    told.flag(flags_of(reject.flag));
+                    told.flag(flags_of(reject.flag).and(self.lost));
                     let status = StatusCode::from_u16(reject.status)
                         .unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
                     let body = Bytes::from(format!("{reject}\n"));
@@ -557,46 +561,51 @@ impl Exchange<'_> {
                 }
             };
             told.attempts += 1;
-            told.why = Some(forward.why.clone());
+            if worker.scribe.logs() {
+                told.why = Some(forward.why.clone());
+            }
             told.cluster = Some(forward.cluster.clone());
             told.address = Some(forward.endpoint.address);
             told.far = None;
             if self.deadline.is_none() {
                 self.deadline = forward.timeouts.request.map(|time| told.began + time);
             }
-            let in_flight = worker.begin(forward.clone());
-            let failure = match self.attempt(&forward, told).await {
+            let address = forward.endpoint.address;
+            let mut in_flight = worker.begin(forward);
+            let forward = &in_flight.forward;
+            let failure = match self.attempt(forward, told).await {
                 Ok((response, lease)) => {
                     let outcome = Outcome::Answer {
                         status: response.status().as_u16(),
                         grpc: grpc_status(response.headers()),
                     };
-                    if !self.may_retry(&forward, outcome, told) {
+                    if !self.may_retry(forward, outcome, told) {
                         told.far = Some(lease.far().clone());
                         told.in_flight = Some(in_flight);
                         told.lease = Some(lease);
                         return Ok(response);
                     }
                     told.failed(&format!(
-                        "{} answered {}",
-                        forward.endpoint.address,
+                        "{address} answered {}",
                         response.status().as_u16()
                     ));
                     in_flight.finish(outcome);
-                    self.pause(&forward, told.attempts).await;
-                    self.tried.push(forward.endpoint.address);
+                    self.pause(&in_flight.forward, told.attempts).await;
+                    self.tried.push(address);
                     continue;
                 }
                 Err(failure) => failure,
             };
             told.failed(&failure.text);
-            let retry = self.may_retry(&forward, failure.outcome, told);
+            let retry = self.may_retry(forward, failure.outcome, told);
             in_flight.finish(failure.outcome);
             if retry {
-                if told.attempts > 1 || self.tried.contains(&forward.endpoint.address) {
-                    self.pause(&forward, told.attempts - 1).await;
+                // the first repetition goes elsewhere, where there is nothing to wait for
+                if told.attempts > 1 {
+                    self.pause(&in_flight.forward, told.attempts - 1).await;
                 }
-                self.tried.push(forward.endpoint.address);
+                self.tried.push(address);
+                self.lost = failure.flags;
                 continue;
             }
             told.flag(failure.flags);
@@ -842,6 +851,19 @@ fn prepare(channel: &Channel, http: &Http, headers: &mut HeaderMap) {
     if channel.direction == Direction::Outbound && !headers.contains_key(X_FORWARDED_PROTO) {
         headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
     }
+    if http.forwarded_for {
+        let caller = channel.source.ip();
+        let before = headers
+            .get(X_FORWARDED_FOR)
+            .and_then(|value| value.to_str().ok());
+        let all = match before {
+            Some(before) => format!("{before},{caller}"),
+            None => caller.to_string(),
+        };
+        if let Ok(all) = HeaderValue::from_str(&all) {
+            headers.insert(X_FORWARDED_FOR, all);
+        }
+    }
     if http.client_cert == ClientCertHeader::AlwaysForwardOnly {
         return;
     }
@@ -1017,7 +1039,7 @@ fn switch(
             End::Second(_) => told.flag(Flags::UPSTREAM_ENDED),
         }
         told.sent = copied.back;
-        if let Some(in_flight) = told.in_flight.take() {
+        if let Some(in_flight) = &mut told.in_flight {
             in_flight.finish(Outcome::Answer {
                 status: 101,
                 grpc: None,

@@ -32,6 +32,8 @@ pub(crate) const STREAMS: usize = 100;
 pub(crate) const CONNECTIONS: usize = 16;
 /// HTTP/2 connections kept towards a gateway, at most, to spread over the endpoints behind it.
 pub(crate) const SPREAD: usize = 8;
+/// Connections that a request has made for it before it gives up: each of them ended as soon as it stood.
+const ROUNDS: u32 = 3;
 /// Idle HTTP/1 connections kept to one address for one cluster.
 pub(crate) const IDLE: usize = 64;
 /// After so long without use a connection is closed, or sooner if the cluster says so.
@@ -120,9 +122,10 @@ impl Pools {
         shape: Shape,
         fresh: bool,
     ) -> Result<Lease, LeaseError> {
-        let pool = self.pool(worker, forward, shape);
-        pool.used.set(true);
-        loop {
+        for _ in 0..ROUNDS {
+            // looked up anew each time: it may have been abandoned while this waited
+            let pool = self.pool(worker, forward, shape);
+            pool.used.set(true);
             if let Some(lease) = pool.pick(worker, fresh) {
                 return Ok(lease);
             }
@@ -139,6 +142,7 @@ impl Pools {
             }
             pool.dial_together(worker).await?;
         }
+        Err(DialError::Fleeting(forward.endpoint.address).into())
     }
 
     fn pool(&self, worker: &Worker, forward: &Forward, shape: Shape) -> Rc<Pool> {

@@ -72,17 +72,18 @@ pub(crate) async fn carry(
         Handler::Tcp(tcp) => tcp.idle_timeout.unwrap_or(SILENCE),
         Handler::Http(_) => SILENCE,
     };
-    let Some((in_flight, dialed)) = reach(worker, way, &call, &mut course).await else {
+    let Some((mut in_flight, dialed)) = reach(worker, way, &call, &mut course).await else {
         tell(worker, &call, &course);
         return;
     };
     course.upstream_peer = dialed.peer.clone();
-    let forward = &in_flight.forward;
     let subject = match call.toward {
-        Toward::Inbound => worker.inbound_subject(call.peer.as_deref()),
+        Toward::Inbound => {
+            worker.inbound_subject(call.peer.as_deref(), call.server_name.as_deref())
+        }
         Toward::Outbound | Toward::Through => worker.outbound_subject(
-            Some(&forward.cluster),
-            place(forward).as_deref(),
+            Some(&in_flight.forward.cluster),
+            place(&in_flight.forward).as_deref(),
             dialed.peer.as_deref(),
         ),
     };
@@ -145,8 +146,10 @@ async fn reach(
             tried: &tried,
             ticket: worker.ticket(),
         };
-        let table = worker.table();
-        let decision = decide_on(&table, &worker.view.borrow(), way, &attempt, worker.now());
+        let decision = {
+            let table = worker.table();
+            decide_on(&table, &worker.view.borrow(), way, &attempt, worker.now())
+        };
         let forward = match decision {
             Decision::Forward(forward) => forward,
             Decision::Respond(respond) => {
@@ -183,7 +186,7 @@ async fn reach(
             offer: Offer::Opaque,
             remote: forward.via == Via::Gateway || (!behind.is_empty() && !behind.contains(own)),
         };
-        let in_flight = worker.begin(forward);
+        let mut in_flight = worker.begin(forward);
         let error = match dial(worker, &target).await {
             Ok(dialed) => return Some((in_flight, dialed)),
             Err(error) => error,

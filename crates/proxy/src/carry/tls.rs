@@ -75,12 +75,16 @@ pub(crate) fn is_http1(alpn: &[u8]) -> bool {
 
 type Issuers = Option<Arc<[Fingerprint]>>;
 
+/// A configuration, and the settings at whose addresses it is filed: held, so that no others take their place.
+type Client = (Arc<MutualTls>, Issuers, Arc<ClientConfig>);
+type Server = (Arc<DownstreamTls>, Arc<ServerConfig>);
+
 /// rustls' configurations in use by a worker, found by the settings that they were made of. They stay good when the
 /// certificate changes.
 #[derive(Default)]
 pub(crate) struct Configs {
-    clients: RefCell<HashMap<(usize, usize, Offer), (Arc<MutualTls>, Issuers, Arc<ClientConfig>)>>,
-    servers: RefCell<HashMap<usize, (Arc<DownstreamTls>, Arc<ServerConfig>)>>,
+    clients: RefCell<HashMap<(usize, usize, Offer), Client>>,
+    servers: RefCell<HashMap<usize, Server>>,
 }
 
 impl Configs {

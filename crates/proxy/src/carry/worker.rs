@@ -1,6 +1,6 @@
 //! What one worker thread has for itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use catamaran_decide::{Cluster, Forward, Outcome, Table, Verdict, View};
 use catamaran_identity::Credentials;
-use catamaran_model::Timestamp;
+use catamaran_model::{ClusterName, Timestamp};
 use tokio::sync::{Notify, watch};
 
 use super::Settings;
@@ -26,7 +26,8 @@ pub(crate) struct Worker {
     pub(crate) view: RefCell<View>,
     /// Turns true when no new work is wanted.
     pub(crate) draining: watch::Receiver<bool>,
-    table: RefCell<(watch::Receiver<Arc<Table>>, Rc<Arc<Table>>)>,
+    tables: RefCell<watch::Receiver<Arc<Table>>>,
+    table: RefCell<Arc<Table>>,
     began: Instant,
     began_at: Timestamp,
     tickets: Cell<u64>,
@@ -58,7 +59,8 @@ impl Worker {
             configs: Configs::default(),
             view: RefCell::new(view),
             draining,
-            table: RefCell::new((tables, Rc::new(table))),
+            tables: RefCell::new(tables),
+            table: RefCell::new(table),
             began: Instant::now(),
             began_at: Timestamp(since_epoch.as_millis() as u64),
             tickets: Cell::new(seed),
@@ -69,14 +71,16 @@ impl Worker {
     }
 
     /// The present table. Looks for a newer one first, which costs one atomic read.
-    pub(crate) fn table(&self) -> Rc<Arc<Table>> {
-        let mut slot = self.table.borrow_mut();
-        if slot.0.has_changed().unwrap_or(false) {
-            let table = slot.0.borrow_and_update().clone();
+    ///
+    /// What it gives must be let go before anything is waited for.
+    pub(crate) fn table(&self) -> Ref<'_, Arc<Table>> {
+        let mut tables = self.tables.borrow_mut();
+        if tables.has_changed().unwrap_or(false) {
+            let table = tables.borrow_and_update().clone();
             self.view.borrow_mut().adopt(&table);
-            slot.1 = Rc::new(table);
+            *self.table.borrow_mut() = table;
         }
-        slot.1.clone()
+        self.table.borrow()
     }
 
     /// The time, which never runs backwards here.
@@ -175,7 +179,13 @@ impl Worker {
     }
 
     /// Who is told about when somebody calls this workload.
-    pub(crate) fn inbound_subject(&self, peer: Option<&str>) -> SubjectId {
+    ///
+    /// Which of the workload's services was called is known by the server name alone, and only when it is one of its namespace.
+    pub(crate) fn inbound_subject(
+        &self,
+        peer: Option<&str>,
+        server_name: Option<&str>,
+    ) -> SubjectId {
         let mut source = Party::unknown();
         if let Some(peer) = peer {
             source.principal = Arc::from(peer);
@@ -185,12 +195,21 @@ impl Worker {
             }
         }
         let own = &self.settings.own;
+        let (service, service_name) = server_name
+            .and_then(|name| ClusterName::parse_sni(name).ok())
+            .and_then(|name| {
+                let mut parts = name.host.split('.');
+                let short = parts.next()?;
+                (parts.next() == Some(&*own.namespace))
+                    .then(|| (Arc::from(&*name.host), Arc::from(short)))
+            })
+            .unwrap_or_else(|| (Arc::from("unknown"), own.app.clone()));
         self.scribe.subject(&Subject {
             reporter: Reporter::Destination,
             source,
             destination: own.clone(),
-            service: Arc::from("unknown"),
-            service_name: own.app.clone(),
+            service,
+            service_name,
             service_namespace: own.namespace.clone(),
             security: if peer.is_some() {
                 Security::MutualTls
@@ -229,11 +248,7 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     /// Says how it ended.
-    pub(crate) fn finish(mut self, outcome: Outcome) {
-        self.end(outcome);
-    }
-
-    fn end(&mut self, outcome: Outcome) {
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
         self.done = true;
         let worker = &self.worker;
         let verdict = worker
@@ -251,7 +266,7 @@ impl InFlight {
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.done {
-            self.end(Outcome::Abandoned);
+            self.finish(Outcome::Abandoned);
         }
     }
 }

@@ -11,13 +11,13 @@ use catamaran_model::{ClusterId, MeshName, SpiffeId, Timestamp, TrustDomain};
 use catamaran_proxy::carry::{Capture, Carrier, Role, Settings};
 use catamaran_proxy::report::{Party, Report};
 use catamaran_wire::cluster::{
-    AutoHttpConfig, CircuitBreakers, Cluster, ClusterDiscoveryType, DiscoveryType, LbPolicy,
-    OutlierDetection, RetryBudget, Thresholds, TransportSocketMatch, UpstreamHttpOptions,
-    UpstreamProtocolOptions, UseDownstreamHttpConfig,
+    AutoHttpConfig, CircuitBreakers, Cluster, ClusterDiscoveryType, DiscoveryType,
+    ExplicitHttpConfig, LbPolicy, OutlierDetection, ProtocolConfig, RetryBudget, Thresholds,
+    TransportSocketMatch, UpstreamHttpOptions, UpstreamProtocolOptions,
 };
 use catamaran_wire::core::{
-    Address, AddressKind, Metadata, Percent, PortSpecifier, SocketAddress, TrafficDirection,
-    TransportSocket,
+    Address, AddressKind, Http1ProtocolOptions, Http2ProtocolOptions, Metadata, Percent,
+    PortSpecifier, SocketAddress, TrafficDirection, TransportSocket,
 };
 use catamaran_wire::endpoint::{
     ClusterLoadAssignment, Endpoint, HostIdentifier, LbEndpoint, LocalityLbEndpoints,
@@ -233,6 +233,20 @@ pub(crate) fn callee(trust: &Trust, cluster: usize, account: &str, program: Sock
     )
 }
 
+/// The same, and the program speaks HTTP/2.
+pub(crate) fn callee_of_http2(trust: &Trust, program: SocketAddr) -> Proxy {
+    let protocol = ProtocolConfig::Http2ProtocolOptions(Http2ProtocolOptions::default());
+    let credentials = trust.credentials(1, "helloworld");
+    start(
+        Role::Sidecar,
+        address(),
+        "helloworld",
+        1,
+        credentials,
+        table(takes_in(protocol, program)),
+    )
+}
+
 /// The gateway of cluster-2, before these sidecars.
 pub(crate) fn gateway(trust: &Trust, behind: &[SocketAddr]) -> Proxy {
     let credentials = trust.credentials(2, "eastwest-gateway");
@@ -293,6 +307,13 @@ pub(crate) fn calls(trust: &Trust, endpoints: Vec<LbEndpoint>) -> Changes {
 
 /// What the sidecar of a `helloworld` is told, whose program is at `program`.
 pub(crate) fn takes(program: SocketAddr) -> Changes {
+    takes_in(
+        ProtocolConfig::HttpProtocolOptions(Http1ProtocolOptions::default()),
+        program,
+    )
+}
+
+fn takes_in(protocol: ProtocolConfig, program: SocketAddr) -> Changes {
     let name = format!("inbound|{PORT}||");
     let matcher = FilterChainMatch {
         destination_port: Some(PORT.into()),
@@ -334,11 +355,11 @@ pub(crate) fn takes(program: SocketAddr) -> Changes {
         listeners: vec![inbound],
         clusters: vec![Cluster {
             load_assignment: Some(assignment(&name, vec![plain(program)])),
-            typed_extension_protocol_options: options(
-                UpstreamProtocolOptions::UseDownstreamProtocolConfig(
-                    UseDownstreamHttpConfig::default(),
-                ),
-            ),
+            typed_extension_protocol_options: options(UpstreamProtocolOptions::ExplicitHttpConfig(
+                ExplicitHttpConfig {
+                    protocol_config: Some(protocol),
+                },
+            )),
             name,
             ..Cluster::default()
         }],

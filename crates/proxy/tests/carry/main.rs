@@ -85,6 +85,10 @@ async fn a_plain_call_travels_as_http2_inside_mtls_and_arrives_as_it_was() {
         "{line}"
     );
     assert!(
+        line.contains("destination_service_name=\"helloworld\""),
+        "{line}"
+    );
+    assert!(
         line.contains("source_principal=\"spiffe://cluster.local/ns/default/sa/sleep\""),
         "{line}"
     );
@@ -120,7 +124,7 @@ async fn a_plain_call_travels_as_http2_inside_mtls_and_arrives_as_it_was() {
 async fn trailers_pass_both_ways_as_grpc_needs_them() {
     let trust = Trust::new();
     let program = hello("v1").await;
-    let far = callee(&trust, 1, "helloworld", program.address);
+    let far = fleet::callee_of_http2(&trust, program.address);
     let near = caller(&trust, vec![direct(far.inbound(), 1)]);
     let mut client = http2_client(near.outbound()).await;
     let trailers = HeaderMap::from_iter([

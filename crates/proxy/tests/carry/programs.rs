@@ -4,6 +4,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, Request, Response, StatusCode};
@@ -19,6 +20,9 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
 use crate::fleet;
+
+/// How long a test waits for an answer before it says that none comes.
+const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) type Body = BoxBody<Bytes, hyper::Error>;
 
@@ -201,7 +205,11 @@ impl Client {
 
     pub(crate) async fn send(&mut self, request: Request<Body>) -> Response<Incoming> {
         self.0.ready().await.unwrap();
-        self.0.send_request(request).await.unwrap()
+        let answer = self.0.send_request(request);
+        tokio::time::timeout(PATIENCE, answer)
+            .await
+            .expect("an answer in time")
+            .unwrap()
     }
 
     pub(crate) async fn get(&mut self, path: &str) -> (u16, String) {

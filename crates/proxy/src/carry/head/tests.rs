@@ -95,3 +95,20 @@ fn the_absolute_form_overrides_host() {
     assert_eq!(head.path, "/x");
     assert!(Head::take(&mut request("OPTIONS", "*", &[("host", "a")])).is_ok());
 }
+
+#[test]
+fn pieces_of_a_cookie_are_one_in_http1() {
+    let asked = &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2; c=3")];
+    let head = Head::take(&mut request("GET", "/", asked)).unwrap();
+    let sent = head.http1(head.headers.clone(), ());
+    let cookies: Vec<_> = sent.headers().get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    assert_eq!(
+        head.http2(head.headers.clone(), ())
+            .headers()
+            .get_all("cookie")
+            .iter()
+            .count(),
+        2
+    );
+}
