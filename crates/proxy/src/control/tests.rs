@@ -144,7 +144,7 @@ async fn what_a_control_plane_says_becomes_a_table_and_names() {
     stand_in.set.send_replace(set(&[cluster(0), endpoints(&["10.0.0.2:5000"])]));
     proxy.until(|status| status.held.get(TypeUrlKind::Names, "names").is_none()).await;
     assert_eq!(proxy.endpoints(), ["10.0.0.2:5000"]);
-    assert!(proxy.followers.names.borrow().is_empty());
+    assert_eq!(proxy.followers.names.borrow().len(), 0);
 }
 
 #[tokio::test]
