@@ -39,7 +39,6 @@ use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
 pub use accept::{GATEWAY_PORT, INBOUND_PORT, OUTBOUND_PORT};
-pub use pool::{REMOTE_PING, REMOTE_PONG};
 
 use crate::report::{Party, Report};
 use worker::Worker;
@@ -80,9 +79,30 @@ pub struct Settings {
     pub workers: usize,
     /// How long connections may take to end when no new ones are wanted.
     pub drain: Duration,
-    /// After how much silence a connection that leaves the cluster is asked for a sign of life, and how long that may take:
-    /// [`REMOTE_PING`] and [`REMOTE_PONG`].
-    pub watch: (Duration, Duration),
+    /// How connections that leave the cluster are looked after.
+    pub remote: Remote,
+}
+
+/// How connections that leave the cluster are looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote {
+    /// Without a byte for so long while streams are open, the other end is asked for a sign of life.
+    pub ping: Duration,
+    /// How long that may take before the connection is taken for dead.
+    pub pong: Duration,
+    /// How old a connection to a gateway gets, with a quarter of jitter to both sides.
+    pub renew: Duration,
+}
+
+impl Default for Remote {
+    /// A second of silence, a second to answer, and a minute of use.
+    fn default() -> Self {
+        Remote {
+            ping: Duration::from_secs(1),
+            pong: Duration::from_secs(1),
+            renew: Duration::from_secs(60),
+        }
+    }
 }
 
 /// Whether a socket could be bound by every worker so far.

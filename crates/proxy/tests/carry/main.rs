@@ -695,3 +695,49 @@ async fn a_new_certificate_is_used_by_the_next_connection() {
     }
     assert_eq!(wire.connections.load(Ordering::SeqCst), 2);
 }
+
+#[tokio::test]
+async fn connections_to_a_gateway_are_renewed_without_a_lost_call() {
+    let trust = Trust::new();
+    let program = hello("v2").await;
+    let far = callee(&trust, 2, "helloworld", program.address);
+    let wire = Wire::to(far.inbound()).await;
+    let near = caller(&trust, vec![through(wire.address, 1)]);
+    let mut client = Client::to(near.outbound()).await;
+    while wire.connections.load(Ordering::SeqCst) < 5 {
+        assert_eq!(client.get("/hello").await, (200, "v2\n".into()));
+    }
+}
+
+#[tokio::test]
+async fn requests_with_two_lengths_or_none_that_holds_reach_nobody() {
+    let trust = Trust::new();
+    let program = hello("v1").await;
+    let far = callee(&trust, 1, "helloworld", program.address);
+    let near = caller(&trust, vec![direct(far.inbound(), 1)]);
+    let refused = [
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: helloworld:5000\r\nHost: other\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: helloworld:5000\r\n folded: x\r\n\r\n",
+    ];
+    for bytes in refused {
+        let mut stream = TcpStream::connect(near.outbound()).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut got = [0; 12];
+        let _ = stream.read_exact(&mut got).await;
+        assert_eq!(std::str::from_utf8(&got), Ok("HTTP/1.1 400"), "{bytes:?}");
+    }
+    let mut stream = TcpStream::connect(near.outbound()).await.unwrap();
+    stream
+        .write_all(b"CONNECT helloworld:5000 HTTP/1.1\r\nHost: helloworld:5000\r\n\r\n")
+        .await
+        .unwrap();
+    let mut got = [0; 12];
+    stream.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"HTTP/1.1 405");
+    assert_eq!(program.requests(), 0);
+}
