@@ -218,10 +218,8 @@ async fn a_dead_endpoint_costs_no_request() {
     let trust = Trust::new();
     let program = hello("v1").await;
     let far = callee(&trust, 1, "helloworld", program.address);
-    let near = caller(
-        &trust,
-        vec![direct(nobody().await, 1), direct(far.inbound(), 1)],
-    );
+    let dead = nobody().await;
+    let near = caller(&trust, vec![direct(dead, 1), direct(far.inbound(), 1)]);
     let mut client = Client::to(near.outbound()).await;
     for number in 0..40 {
         let got = if number % 2 == 0 {
@@ -231,6 +229,10 @@ async fn a_dead_endpoint_costs_no_request() {
         };
         assert_eq!(got, (200, "v1\n".into()), "request {number}");
     }
+    let sights = near.carrier.sights().all().await;
+    let out: Vec<_> = sights.iter().filter(|sight| sight.out.is_some()).collect();
+    assert_eq!(out.len(), 1, "{sights:?}");
+    assert_eq!(out[0].address, dead);
     drop(client);
     let log = near.end().await;
     let again: Vec<_> = log.iter().filter(|line| line["attempts"] != 1).collect();
