@@ -377,7 +377,7 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
                 return refuse(&worker, &call, Flags::CALLER_PROTOCOL, &error.to_string());
             }
         };
-        match tls::accept(&worker.credentials, config, stream, worker.now()).await {
+        match tls::accept(&worker, config, stream).await {
             Ok((stream, peer)) => {
                 call.peer = peer;
                 let chosen = stream.get_ref().1.alpn_protocol();
