@@ -203,6 +203,9 @@ fn read_document(text: &str, line: u64, holds: Holds) -> Content {
     if header.kind.is_empty() || header.api_version.is_empty() {
         return Content::Unreadable(line, "apiVersion and kind are not both there".into());
     }
+    if header.metadata.name.is_empty() {
+        return Content::Unreadable(line, "metadata.name is missing".into());
+    }
     let kind = match Kind::of(&header.api_version, &header.kind) {
         Some(kind) if holds.looks_at(kind) => kind,
         _ => return Content::Ignored(format!("{} {}", header.api_version, header.kind)),
@@ -261,10 +264,14 @@ impl Stamp {
         }
     }
 
-    /// Whether a later change could leave the same stamp.
+    /// Whether a later change could leave the same stamp, or more of it is just being written.
     fn racy(&self) -> bool {
-        let age = self.modified.and_then(|at| at.elapsed().ok());
-        age.is_none_or(|age| age < RACY)
+        let Some(at) = self.modified else { return true };
+        match at.elapsed() {
+            Ok(age) => age < RACY,
+            // Another machine's clock: its future will not come closer by waiting.
+            Err(ahead) => ahead.duration() < RACY,
+        }
     }
 }
 
@@ -297,6 +304,7 @@ pub struct Folder {
     /// The folder that file names in problems start from.
     named_from: PathBuf,
     holds: Holds,
+    settle: bool,
     files: BTreeMap<PathBuf, FileState>,
     folder_problems: Vec<Problem>,
 }
@@ -308,9 +316,17 @@ impl Folder {
             root: root.into(),
             named_from: root.parent().unwrap_or(root).into(),
             holds,
+            settle: false,
             files: BTreeMap::new(),
             folder_problems: Vec::new(),
         }
+    }
+
+    /// The same folder for those who act on what they read: a file is believed only when it was not changed for a moment, for
+    /// what an editor is just writing may be cut at a place where it still makes sense.
+    pub fn settled(mut self) -> Folder {
+        self.settle = true;
+        self
     }
 
     /// Looks at every file, and reads those that changed. Says whether anything did.
@@ -357,7 +373,9 @@ impl Folder {
         let known = self.files.get(path).and_then(|file| file.stamp.clone());
         let opened = open(path, real_root, known.as_ref());
         let (text, stamp) = match opened {
-            Opened::Same => return false,
+            Opened::Same => {
+                return false;
+            }
             Opened::Gone => return self.files.remove(path).is_some(),
             Opened::Unusable(reason, stamp) => {
                 let problem = self.problem(path, None, Severity::Error, reason);
@@ -371,6 +389,13 @@ impl Folder {
             }
             Opened::Text(text, stamp) => (text, stamp),
         };
+        if self.settle && stamp.racy() {
+            let file = self.files.entry(path.into()).or_default();
+            file.stamp = None;
+            file.racy = true;
+            file.partial = true;
+            return false;
+        }
         let mut objects = BTreeMap::new();
         let mut problems = Vec::new();
         let old = self.files.remove(path).unwrap_or_default();

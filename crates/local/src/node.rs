@@ -64,6 +64,8 @@ pub(crate) const DEFAULT_PATH: &str =
 
 /// How often everything is looked at when nothing happens.
 const TICK: Duration = Duration::from_millis(250);
+/// The same while a manifest is just being written.
+const SETTLE: Duration = Duration::from_millis(60);
 /// How often networks and logs are looked at.
 const CARE: Duration = Duration::from_secs(10);
 /// How many findings of probes may wait.
@@ -161,7 +163,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         }
         tokio::select! {
             () = &mut stop => break,
-            () = tokio::time::sleep(TICK) => {}
+            () = tokio::time::sleep(node.pause()) => {}
             _ = woken.recv() => {}
             _ = ended.recv() => {}
             _ = stop_asked.recv() => node.stopping = true,
@@ -234,7 +236,7 @@ impl Node {
         let addresses = Addresses::of(&fleet, &cluster);
         Ok(Node {
             network: (fleet.isolation == Isolation::Netns).then(|| Network::of(&fleet, &cluster)),
-            manifests: Folder::new(&config.cluster.objects(), Holds::Manifests),
+            manifests: Folder::new(&config.cluster.objects(), Holds::Manifests).settled(),
             objects: BTreeMap::new(),
             control_plane: ControlPlane::adopt(&config.cluster),
             vips: status.vips(),
@@ -255,6 +257,13 @@ impl Node {
             wake,
             _lock: lock,
         })
+    }
+
+    fn pause(&self) -> Duration {
+        match self.manifests.unsettled() {
+            true => SETTLE,
+            false => TICK,
+        }
     }
 
     fn tick(&mut self) {

@@ -177,7 +177,7 @@ impl Reader {
     /// A watch that has not looked yet.
     pub fn new(what: Watched) -> Reader {
         Reader {
-            objects: Folder::new(&what.folder.join("objects"), Holds::Manifests),
+            objects: Folder::new(&what.folder.join("objects"), Holds::Manifests).settled(),
             status: Folder::new(&what.folder.join("status"), Holds::Status),
             what,
             pods: BTreeMap::new(),

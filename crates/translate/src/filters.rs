@@ -76,12 +76,17 @@ fn http(manager: HttpConnectionManager) -> Filter {
     filter(extension::HTTP_CONNECTION_MANAGER, &manager)
 }
 
+/// How often a connection is dialled before its caller hears that nobody answered: nothing of the caller's was sent yet, so
+/// another endpoint may be tried.
+const CONNECT_ATTEMPTS: u32 = 3;
+
 /// Bytes, to one cluster.
 pub(crate) fn tcp(cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         access_log: vec![access_log()],
+        max_connect_attempts: Some(CONNECT_ATTEMPTS),
         ..TcpProxy::default()
     };
     filter(extension::TCP_PROXY, &proxy)

@@ -325,6 +325,17 @@ fn what_did_not_change_is_shared() {
         assert_eq!(same, &**cluster.name() != HELLO, "{}", cluster.name());
     }
     assert_eq!(after.cluster(HELLO).unwrap().endpoints().len(), 1);
+    let others_issuers = Changes {
+        issuers: vec![issuers("cluster-9", 9)],
+        ..Changes::default()
+    };
+    let (reissued, _) = after.update(others_issuers);
+    for cluster in after.clusters() {
+        assert!(Arc::ptr_eq(
+            cluster,
+            reissued.cluster(cluster.name()).unwrap()
+        ));
+    }
     let (same, _) = after.update(Changes::default());
     assert!(Arc::ptr_eq(&same.clusters, &after.clusters));
     assert!(Arc::ptr_eq(&same.listeners, &after.listeners));

@@ -407,6 +407,36 @@ fn a_gateway_that_is_back_by_trial_is_back_everywhere() {
 }
 
 #[test]
+fn an_old_connection_says_nothing_of_whether_a_gateway_takes_new_ones() {
+    let mut world = world(vec![gateway(GATEWAY, &["cluster-2"]), direct(V1, &["c"])]);
+    let old = loop {
+        let forward = world.begin();
+        if forward.endpoint.address == GATEWAY.parse().unwrap() {
+            break forward;
+        }
+    };
+    world.at(GATEWAY, Outcome::ConnectFailure, 2);
+    assert_eq!(world.view.finish(&old, OK, world.now), Verdict::Unchanged);
+    assert!(world.out(GATEWAY));
+}
+
+#[test]
+fn repetitions_take_nobodys_turn() {
+    let mut world = world(pods(2));
+    let mut firsts = Vec::new();
+    for _ in 0..4 {
+        let first = world.begin();
+        world.view.finish(&first, Outcome::RefusedStream, world.now);
+        firsts.push(first.endpoint.address.to_string());
+        let again = world.decide(&[first.endpoint.address]);
+        world.view.begin(&again);
+        world.view.finish(&again, OK, world.now);
+    }
+    let turns = ["10.0.0.1:80", "10.0.0.2:80"];
+    assert_eq!(firsts, [turns, turns].concat());
+}
+
+#[test]
 fn a_view_survives_changes_of_the_table() {
     let mut world = world(pods(4));
     world.at("10.0.0.3:80", Outcome::Unanswered, 1);

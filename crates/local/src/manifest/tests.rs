@@ -263,6 +263,30 @@ fn links_out_of_the_folder_are_not_followed() {
 }
 
 #[test]
+fn a_file_that_is_just_being_written_is_not_believed_yet() {
+    let tree = Tree::new();
+    let mut settled = Folder::new(&tree.path(""), Holds::Manifests).settled();
+    let age = |name: &str| {
+        let file = File::options().write(true).open(tree.path(name)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(1)).unwrap();
+    };
+    tree.write("a.yaml", SERVICE);
+    age("a.yaml");
+    settled.scan().unwrap();
+    assert!(settled.complete() && !settled.unsettled());
+    let cut = SERVICE.split("spec").next().unwrap().replace("web", "we");
+    tree.write("a.yaml", &cut);
+    settled.scan().unwrap();
+    assert!(settled.unsettled() && !settled.complete());
+    let key = settled.objects().into_keys().next().unwrap();
+    assert_eq!(key.to_string(), "Service default/web");
+    tree.write("a.yaml", SERVICE.replace("web", "new"));
+    age("a.yaml");
+    settled.scan().unwrap();
+    assert_eq!(settled.objects().into_keys().next().unwrap().name, "new");
+}
+
+#[test]
 fn a_named_pipe_holds_nobody() {
     let mut tree = Tree::new();
     nix::unistd::mkfifo(&tree.path("a.yaml"), nix::sys::stat::Mode::S_IRWXU).unwrap();

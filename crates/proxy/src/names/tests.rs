@@ -41,7 +41,8 @@ fn question(name: &str, kind: RecordType) -> Message {
     let mut question = Message::query();
     question.metadata.recursion_desired = true;
     question.add_query(Query::query(Name::from_ascii(name).unwrap(), kind));
-    question
+    // As its receiver reads it: every name on the wire is whole.
+    Message::from_vec(&question.to_vec().unwrap()).unwrap()
 }
 
 fn addresses(answer: &Message) -> Vec<String> {
