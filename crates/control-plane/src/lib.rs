@@ -1,1 +1,164 @@
-//! The control-plane room.
+//! The control plane: watches, keeps, translates, serves and signs. It owns loops and sockets, and no rules.
+//!
+//! ```text
+//! watches -> keeper -> tell -> ads -> proxies
+//!             |  \        \
+//!           saved  status   serving, ca
+//! ```
+//! A change enters by a watch's channel into the keeper, which owns the registry. Each snapshot goes to the teller, which owns
+//! the translation and puts what changed into the mailboxes of the streams concerned; a stream is a task that owns its session.
+//! What goes back to people and to peers leaves by `status`. Read [`Config`] first, then [`run`].
+//!
+//! It never writes into a cluster but its own, never waits for a peer to be ready, and believes no proxy what its certificate
+//! does not prove.
+
+mod admin;
+mod ads;
+mod ca;
+mod config;
+mod keeper;
+mod places;
+mod proxy;
+mod saved;
+mod serving;
+mod status;
+mod tell;
+mod watches;
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use catamaran_local::fleet::{FleetDir, Isolation};
+use catamaran_model::Timestamp;
+use catamaran_process::http::Listener;
+use catamaran_process::{End, Process, now_millis};
+use catamaran_registry::{Freshness, Registry};
+use catamaran_wire::grpc::{AggregatedDiscoveryServer, IstioCertificateServer};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tonic::service::Routes;
+
+pub use config::{Config, StartError};
+pub use status::{
+    ClusterStatus, GatewayStatus, KindStatus, ProblemStatus, ProxyCounts, ProxyStatus, State,
+    Status, TrustStatus,
+};
+
+/// The largest request for a certificate, in bytes.
+const MAX_CERTIFICATE_REQUEST: usize = 64 << 10;
+
+/// Runs a control plane until it is asked to stop.
+pub async fn run(config: Config, process: Process) -> Result<End, StartError> {
+    start(config, &process).await?;
+    Ok(process.until_stopped().await)
+}
+
+/// Starts a control plane as tasks of `process`; gives the address that it listens on.
+///
+/// It is ready when it has a view of its own cluster and an authority to sign with, whatever becomes of its peers.
+pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, StartError> {
+    let (fleet, about) = FleetDir::open(&config.fleet)?;
+    let (dir, cluster) = fleet.existing(&config.cluster)?;
+    std::fs::create_dir_all(&config.state)
+        .map_err(|source| StartError::State { path: config.state.clone(), source })?;
+    let bind = |what: String| move |source| StartError::Bind { what, source };
+    let listener = TcpListener::bind(config.listen).await.map_err(bind(config.listen.to_string()))?;
+    let address = listener.local_addr().map_err(bind(config.listen.to_string()))?;
+    let door = Listener::unix(&config.socket).map_err(bind(config.socket.display().to_string()))?;
+
+    let (changes, changes_in) = mpsc::channel(keeper::CHANGES);
+    let kept = keeper::start(
+        keeper::Settings {
+            registry: Registry::new(config.cluster.clone()).for_mesh(config.mesh.clone()),
+            local: config.cluster.clone(),
+            watches: watches::Watches::new(fleet, about.isolation == Isolation::Process, changes),
+            changes: changes_in,
+            state: config.state.clone(),
+        },
+        process,
+        now,
+    );
+    let place = serving::Place { cacerts: dir.cacerts(), state: config.state.clone() };
+    let authority = Arc::new(serving::Authority::new(&place));
+    serving::keep(authority.clone(), place, kept.snapshots.clone(), process, now);
+    let tell = tell::start(config.cluster.clone(), kept.snapshots.clone(), process);
+
+    let metrics = process.metrics();
+    let discovery = ads::Discovery {
+        cluster: config.cluster.clone(),
+        mesh: config.mesh.clone(),
+        authority: authority.clone(),
+        tell: tell.clone(),
+        stopping: process.stopping(),
+        now,
+        metrics: ads::Metrics::new(metrics),
+    };
+    let signer = ca::Signer {
+        authority: authority.clone(),
+        cluster: config.cluster.clone(),
+        join: dir.join(),
+        now,
+        signed: metrics.counter("catamaran_certificates_signed", "Certificates signed for workloads"),
+        refused: metrics.counter("catamaran_certificates_refused", "Requests for certificates that were refused"),
+    };
+    let routes = Routes::new(AggregatedDiscoveryServer::new(Arc::new(discovery))).add_service(
+        IstioCertificateServer::new(Arc::new(signer)).with_message_limit(MAX_CERTIFICATE_REQUEST),
+    );
+    process.run("serving", serving::serve(listener, authority.clone(), routes.prepare(), process.stopping()));
+
+    let exporting = Arc::default();
+    status::keep_exported(
+        status::Exporter {
+            dir,
+            cluster: config.cluster.clone(),
+            uid: cluster.uid,
+            version: config.version.clone(),
+            authority: authority.clone(),
+            problem: Arc::clone(&exporting),
+        },
+        kept.snapshots.clone(),
+        process,
+        now,
+    );
+    open_when_known(&kept, &config, process);
+    let reporter = status::Reporter {
+        mesh: config.mesh,
+        cluster: config.cluster,
+        version: config.version,
+        kept,
+        tell,
+        authority,
+        process: process.clone(),
+        exporting,
+        now,
+    };
+    let answer = move |request| admin::handle(reporter.clone(), request);
+    process.run("door", catamaran_process::http::serve(door, process.stopping(), answer));
+    Ok(address)
+}
+
+/// The gate `view`: a complete view of the managed cluster, be it from the disk, and the instance's settings in it.
+fn open_when_known(kept: &keeper::Kept, config: &Config, process: &Process) {
+    let gate = process.gate("view");
+    let (mut snapshots, cluster) = (kept.snapshots.clone(), config.cluster.clone());
+    let stopping = process.stopping();
+    process.run("view", async move {
+        let known = snapshots.wait_for(|snapshot| {
+            let view = snapshot.clusters.get(&cluster);
+            snapshot.mesh.is_some() && view.is_some_and(|view| view.freshness != Freshness::Unknown)
+        });
+        let stop = stopping.wait();
+        tokio::pin!(stop);
+        tokio::select! {
+            () = &mut stop => return Ok::<(), Infallible>(()),
+            _ = known => gate.open(),
+        }
+        stop.await;
+        Ok(())
+    });
+}
+
+fn now() -> Timestamp {
+    Timestamp(now_millis())
+}

@@ -39,7 +39,9 @@ pub struct Forward {
     pub timeouts: Timeouts,
     /// When to try again; `None` for never.
     pub retry: Option<Arc<RetryPolicy>>,
-    /// Whether the endpoint is suspect and this attempt finds out.
+    /// Which attempt of the request this is, from 1.
+    pub attempt: u32,
+    /// Whether the endpoint is out and this attempt finds out whether it is back.
     pub trial: bool,
     /// Whether the request tells the upstream which attempt it is (`x-envoy-attempt-count`).
     pub attempt_header: bool,

@@ -76,3 +76,6 @@ pub fn idempotent(method: &str) -> bool {
         "GET" | "HEAD" | "OPTIONS" | "TRACE" | "PUT" | "DELETE"
     )
 }
+
+#[cfg(test)]
+mod tests;

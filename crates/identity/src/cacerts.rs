@@ -10,7 +10,7 @@ use rustls_pki_types::CertificateDer;
 use zeroize::Zeroizing;
 
 use crate::bundle::{BundleError, TrustBundle};
-use crate::certificate::{Certificate, CertificateError, CertificateFacts};
+use crate::certificate::{Certificate, CertificateError, CertificateFacts, date};
 use crate::issuer;
 use crate::key::{KeyError, KeyPair};
 use crate::pem::{self, PemError};
@@ -160,22 +160,21 @@ pub enum CaCertsError {
     TooDeep,
     /// A certificate has ended.
     #[error(
-        "{subject} ended at {not_after}, and it is {now} now; issue a new intermediate (catamaran trust renew), or set the clock right"
-    )]
+        "{subject} ended at {end}, and it is {here} now; issue a new intermediate (catamaran trust renew), or set the clock right", end = date(.not_after), here = date(.now))]
     Expired {
         /// The certificate's subject.
         subject: String,
-        /// Its end, in seconds since the Unix epoch.
+        /// Its end.
         not_after: Timestamp,
         /// The time it was checked at.
         now: Timestamp,
     },
     /// A certificate is not valid yet.
-    #[error("{subject} begins at {not_before}, and it is {now} now; set the clock right, or wait")]
+    #[error("{subject} begins at {begin}, and it is {here} now; set the clock right, or wait", begin = date(.not_before), here = date(.now))]
     NotYetValid {
         /// The certificate's subject.
         subject: String,
-        /// Its begin, in seconds since the Unix epoch.
+        /// Its begin.
         not_before: Timestamp,
         /// The time it was checked at.
         now: Timestamp,

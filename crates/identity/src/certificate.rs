@@ -4,6 +4,8 @@ use std::fmt;
 
 use catamaran_model::{Fingerprint, SpiffeId, Timestamp};
 use rustls_pki_types::CertificateDer;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::der::{self, DerError, Reader};
@@ -44,6 +46,15 @@ pub(crate) fn sha256(bytes: &[u8]) -> [u8; 32] {
     let mut out = [0; 32];
     out.copy_from_slice(digest.as_ref());
     out
+}
+
+/// A time for people: `2026-11-24T00:00:00Z`.
+pub(crate) fn date(at: &Timestamp) -> String {
+    i64::try_from(at.seconds())
+        .ok()
+        .and_then(|seconds| OffsetDateTime::from_unix_timestamp(seconds).ok())
+        .and_then(|time| time.format(&Rfc3339).ok())
+        .unwrap_or_else(|| format!("{} s after 1970", at.seconds()))
 }
 
 /// A subject alternative name, byte for byte as the certificate has it.

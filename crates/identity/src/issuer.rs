@@ -7,7 +7,7 @@ use rustls_pki_types::CertificateDer;
 
 use crate::bundle::{BundleError, TrustBundle};
 use crate::cacerts::{CaCerts, CaCertsError};
-use crate::certificate::{CertificateError, CertificateFacts};
+use crate::certificate::{CertificateError, CertificateFacts, date};
 use crate::csr::{Csr, CsrError};
 use crate::holding::{Holding, HoldingError};
 use crate::key::{KeyAlgorithm, KeyError, KeyPair};
@@ -55,9 +55,8 @@ pub enum SignError {
     Life(Duration),
     /// The issuer's own certificate has no minute left, or has not begun.
     #[error(
-        "the issuing certificate ({subject}) is valid from {not_before} until {not_after}, and it is {now}: nothing can be \
-         signed; renew the intermediate (catamaran trust renew), or set the clock right"
-    )]
+        "the issuing certificate ({subject}) is valid from {begin} until {end}, and it is {here}: nothing can be \
+         signed; renew the intermediate (catamaran trust renew), or set the clock right", end = date(.not_after), begin = date(.not_before), here = date(.now))]
     IssuerNotValid {
         /// Its subject.
         subject: String,
@@ -81,9 +80,8 @@ pub enum SignError {
 pub enum NotReady {
     /// It ends before a leaf of usual life would.
     #[error(
-        "the issuing certificate ({subject}) ends at {not_after}, in less than the life of one workload certificate \
-         (it is {now}); renew the intermediate now: catamaran trust renew"
-    )]
+        "the issuing certificate ({subject}) ends at {end}, in less than the life of one workload certificate \
+         (it is {here}); renew the intermediate now: catamaran trust renew", end = date(.not_after), here = date(.now))]
     EndsTooSoon {
         /// Its subject.
         subject: String,
@@ -94,8 +92,7 @@ pub enum NotReady {
     },
     /// It has not begun.
     #[error(
-        "the issuing certificate ({subject}) begins at {not_before}, and it is {now}; set the clock right"
-    )]
+        "the issuing certificate ({subject}) begins at {begin}, and it is {here}; set the clock right", begin = date(.not_before), here = date(.now))]
     NotYetValid {
         /// Its subject.
         subject: String,

@@ -7,7 +7,7 @@ use catamaran_model::{ClusterId, SpiffeId, Timestamp};
 use zeroize::Zeroizing;
 
 use crate::base64;
-use crate::certificate::sha256;
+use crate::certificate::{date, sha256};
 
 /// 32 random bytes. The workload gets the text; the signer keeps only its SHA-256.
 #[derive(Clone)]
@@ -30,8 +30,7 @@ pub enum JoinError {
     Unknown,
     /// It is too old.
     #[error(
-        "the join token for {identity} ended at {expires}, and it is {now}; the node makes a new one when it starts the pod again"
-    )]
+        "the join token for {identity} ended at {end}, and it is {here}; the node makes a new one when it starts the pod again", here = date(.now), end = date(.expires))]
     Expired {
         /// Whom it was made for.
         identity: SpiffeId,

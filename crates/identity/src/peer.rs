@@ -8,7 +8,7 @@ use catamaran_model::{Fingerprint, SpiffeId, Timestamp, TrustDomain};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::bundle::TrustBundle;
-use crate::certificate::{AltName, Certificate, CertificateError};
+use crate::certificate::{AltName, Certificate, CertificateError, date};
 use crate::pem::brief;
 
 /// The most certificates that a peer may send.
@@ -124,21 +124,19 @@ pub enum PeerError {
     },
     /// A certificate of its chain has ended.
     #[error(
-        "the certificate of {got} ended at {not_after}, and it is {now} here; \
-         the peer must renew, or one of the two clocks is wrong"
-    )]
+        "the certificate of {got} ended at {end}, and it is {here} here; \
+         the peer must renew, or one of the two clocks is wrong", end = date(.not_after), here = date(.now))]
     Expired {
         /// Who it says it is.
         got: SpiffeId,
-        /// The end of the certificate, in seconds since the Unix epoch.
+        /// The end of the certificate.
         not_after: Timestamp,
         /// Our clock.
         now: Timestamp,
     },
     /// A certificate of its chain is not valid yet.
     #[error(
-        "the certificate of {got} begins at {not_before}, and it is {now} here; one of the two clocks is wrong"
-    )]
+        "the certificate of {got} begins at {begin}, and it is {here} here; one of the two clocks is wrong", begin = date(.not_before), here = date(.now))]
     NotYetValid {
         /// Who it says it is.
         got: SpiffeId,

@@ -8,7 +8,7 @@ use zeroize::Zeroizing;
 
 use crate::bundle::{BundleError, TrustBundle};
 use crate::cacerts::{CaCerts, CaCertsError};
-use crate::certificate::{Certificate, CertificateFacts};
+use crate::certificate::{Certificate, CertificateFacts, date};
 use crate::issuer::BACKDATE;
 use crate::key::{KeyError, KeyPair};
 use crate::oid;
@@ -45,8 +45,7 @@ pub enum RootError {
     },
     /// It is not valid now.
     #[error(
-        "the root ({subject}) is not valid at {now}: it is valid from {not_before} until {not_after}"
-    )]
+        "the root ({subject}) is not valid at {here}: it is valid from {begin} until {end}", end = date(.not_after), begin = date(.not_before), here = date(.now))]
     NotValid {
         /// The certificate's subject.
         subject: String,

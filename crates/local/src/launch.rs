@@ -130,12 +130,17 @@ pub fn exec(spec: &LaunchSpec) -> Result<Infallible, LaunchError> {
             fs::write("/proc/sys/kernel/hostname", hostname)
                 .map_err(failed(format!("setting the host name {hostname}")))?;
         }
+        // All paths before all mounts: a layer over a folder hides what was mounted below that folder before.
+        let mut layers = Vec::new();
+        for (_, at) in &spec.mounts {
+            make_mount_point(at, &mut layers).map_err(failed(format!("making {}", at.display())))?;
+        }
         if let Some(resolv_conf) = &spec.resolv_conf {
             bind(resolv_conf, Path::new("/etc/resolv.conf"))
                 .map_err(failed("mounting /etc/resolv.conf".into()))?;
         }
         for (folder, at) in &spec.mounts {
-            mount_at(folder, at).map_err(failed(format!("mounting {}", at.display())))?;
+            bind(folder, at).map_err(failed(format!("mounting {}", at.display())))?;
         }
     }
     chdir(&spec.cwd)
@@ -195,46 +200,40 @@ fn bind(what: &Path, at: &Path) -> io::Result<()> {
     )?)
 }
 
-/// Mounts a folder at a path that need not exist: the nearest folder above it is then overlaid, for this pod only, with a
-/// copy-on-write layer in memory in which the path is made.
-fn mount_at(folder: &Path, at: &Path) -> io::Result<()> {
-    if !at.is_dir() {
-        let above = (at.ancestors().skip(1).find(|above| above.is_dir()))
-            .filter(|above| above.parent().is_some())
-            .ok_or_else(|| {
-                io::Error::other(
-                    "it is directly below /, where no path can be made; mount it deeper",
-                )
-            })?;
-        // A folder that is surely there, and that is seen again when the layer is detached from it.
-        let layer = Path::new(NETNS_FOLDER);
-        mount(
-            Some("tmpfs"),
-            layer,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some("mode=0755"),
-        )?;
-        let (upper, work) = (layer.join("upper"), layer.join("work"));
-        fs::create_dir(&upper)?;
-        fs::create_dir(&work)?;
-        let options = format!(
-            "lowerdir={},upperdir={},workdir={}",
-            above.display(),
-            upper.display(),
-            work.display()
-        );
-        mount(
-            Some("overlay"),
-            above,
-            Some("overlay"),
-            MsFlags::empty(),
-            Some(options.as_str()),
-        )?;
-        nix::mount::umount2(layer, nix::mount::MntFlags::MNT_DETACH)?;
-        fs::create_dir_all(at)?;
+/// Makes a path at which a folder is mounted. Where it does not exist, the nearest folder above it is overlaid, for this pod
+/// only, with a copy-on-write layer in memory in which the path is made. `layers` are the folders that have one already.
+fn make_mount_point(at: &Path, layers: &mut Vec<PathBuf>) -> io::Result<()> {
+    if at.is_dir() {
+        return Ok(());
     }
-    bind(folder, at)
+    let above = (at.ancestors().skip(1).find(|above| above.is_dir()))
+        .filter(|above| above.parent().is_some())
+        .ok_or_else(|| {
+            io::Error::other("it is directly below /, where no path can be made; mount it deeper")
+        })?;
+    if !layers.iter().any(|layer| above.starts_with(layer)) {
+        lay_over(above)?;
+        layers.push(above.to_owned());
+    }
+    fs::create_dir_all(at)
+}
+
+fn lay_over(folder: &Path) -> io::Result<()> {
+    // A folder that is surely there, and that is seen again when the layer is detached from it.
+    let layer = Path::new(NETNS_FOLDER);
+    let none = MsFlags::empty();
+    mount(Some("tmpfs"), layer, Some("tmpfs"), none, Some("mode=0755"))?;
+    let (upper, work) = (layer.join("upper"), layer.join("work"));
+    fs::create_dir(&upper)?;
+    fs::create_dir(&work)?;
+    let options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        folder.display(),
+        upper.display(),
+        work.display()
+    );
+    mount(Some("overlay"), folder, Some("overlay"), none, Some(options.as_str()))?;
+    Ok(nix::mount::umount2(layer, nix::mount::MntFlags::MNT_DETACH)?)
 }
 
 /// A file that a process may write its output to, without cutting what others wrote.

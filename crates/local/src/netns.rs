@@ -9,6 +9,7 @@ use std::io::{self, Write as _};
 use std::net::Ipv4Addr;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -52,13 +53,15 @@ pub fn supported() -> Result<(), String> {
     for tool in [["ip", "-V"], ["nft", "-v"]] {
         run(&tool, None).map_err(|e| e.to_string())?;
     }
-    let probe = format!("ctm-probe-{}", std::process::id());
+    static PROBES: AtomicU64 = AtomicU64::new(0);
+    let number = PROBES.fetch_add(1, Ordering::Relaxed);
+    let probe = format!("ctm-probe-{}-{number}", std::process::id());
     run(&["ip", "netns", "add", &probe], None).map_err(|e| e.to_string())?;
-    let rules =
-        "table ip probe { chain c { type nat hook output priority -100; redirect to :1; }; }\n";
-    let works = in_netns(&probe, &["nft", "-f", "-"], Some(rules));
+    let works = [gateway_rules(), capture::rules()]
+        .iter()
+        .try_for_each(|rules| in_netns(&probe, &["nft", "-f", "-"], Some(rules)).map(|_| ()));
     run(&["ip", "netns", "del", &probe], None).map_err(|e| e.to_string())?;
-    works.map(|_| ()).map_err(|e| e.to_string())
+    works.map_err(|e| e.to_string())
 }
 
 /// The names of a fleet's namespaces, and what is in them.
@@ -241,7 +244,7 @@ pub fn router_rules() -> String {
     iifname \"br0\" icmp type echo-request accept
     reject with icmp admin-prohibited
   }
-  chain masquerade {
+  chain outward {
     type nat hook postrouting priority srcnat; policy accept;
     oifname \"wan0\" masquerade
   }

@@ -1,5 +1,262 @@
-//! Carries connections.
+//! Carries connections: takes callers in, decides where each request or connection goes, dials, copies, and reports.
+//!
+//! A [`Carrier`] has a number of workers, each an own thread with its own sockets, pools, evidence and counters; nothing is
+//! shared between them on the way of a request. A new [`Table`] is seen by the next connection or request; connections
+//! under way go on. A sidecar and an east-west gateway are two settings of this one pipeline.
+//!
+//! What it refuses: a connection without a way (there is no default route), plaintext where the table demands mTLS, an
+//! upstream that is not who it should be (before any byte of a request), CONNECT, and heads that mean two things.
+//!
+//! The order of reading: `accept.rs` (sockets, and a connection's way), `http.rs` and `tcp.rs` (what is carried), `pool.rs`
+//! and `dial.rs` (upstreams), `worker.rs` (what a thread has), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `copy.rs`.
 
+mod accept;
+mod body;
 mod copy;
 mod detect;
+mod dial;
+mod head;
+mod http;
+mod pool;
 mod sni;
+mod stream;
+mod tcp;
+mod tls;
+mod worker;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use catamaran_decide::Table;
+use catamaran_identity::Credentials;
+use tokio::sync::{oneshot, watch};
+use tokio::task::LocalSet;
+use tokio::time::{MissedTickBehavior, interval};
+
+pub use accept::{GATEWAY_PORT, INBOUND_PORT, OUTBOUND_PORT};
+pub use pool::{REMOTE_PING, REMOTE_PONG};
+
+use crate::report::{Party, Report};
+use worker::Worker;
+
+/// How often a worker hands its log lines on and looks through its pools.
+const TICK: Duration = Duration::from_secs(1);
+
+/// What a proxy is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Beside a workload.
+    Sidecar,
+    /// Between networks.
+    Gateway,
+}
+
+/// How a sidecar gets its workload's traffic.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Capture {
+    /// The kernel redirects it to 15001 and 15006.
+    Redirect,
+    /// Callers use the HTTP proxy on 15001; each port of the workload is listened on.
+    Explicit,
+}
+
+/// What a carrier is told once.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Sidecar or gateway.
+    pub role: Role,
+    /// How traffic comes; nothing to a gateway.
+    pub capture: Capture,
+    /// The address of the workload, or the one that the gateway listens on.
+    pub address: IpAddr,
+    /// Who the workload is, for metrics; its `cluster` also tells what leaves the cluster.
+    pub own: Party,
+    /// How many threads; at least one.
+    pub workers: usize,
+    /// How long connections may take to end when no new ones are wanted.
+    pub drain: Duration,
+    /// After how much silence a connection that leaves the cluster is asked for a sign of life, and how long that may take:
+    /// [`REMOTE_PING`] and [`REMOTE_PONG`].
+    pub watch: (Duration, Duration),
+}
+
+/// Whether a socket could be bound by every worker so far.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SocketState {
+    /// It takes connections.
+    Bound,
+    /// It does not, and is tried again every second. The reason is the system's.
+    Failed(String),
+}
+
+/// The sockets of all workers, for readiness and the admin page.
+#[derive(Debug, Clone, Default)]
+pub struct Sockets(Arc<Mutex<BTreeMap<SocketAddr, SocketState>>>);
+
+impl Sockets {
+    /// All of them.
+    pub fn states(&self) -> BTreeMap<SocketAddr, SocketState> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<SocketAddr, SocketState>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn bound(&self, address: SocketAddr) {
+        if let Some(SocketState::Failed(_)) = self.lock().insert(address, SocketState::Bound) {
+            tracing::info!(%address, "the socket is bound now");
+        }
+    }
+
+    fn failed(&self, address: SocketAddr, error: &io::Error) {
+        let state = SocketState::Failed(error.to_string());
+        if self.lock().insert(address, state.clone()) != Some(state) {
+            tracing::warn!(%address, %error, "a socket cannot be bound; it is tried again every second");
+        }
+    }
+
+    fn gone(&self, address: SocketAddr) {
+        self.lock().remove(&address);
+    }
+}
+
+/// The running workers. Dropped without [`Carrier::drain`], it ends them at once.
+#[derive(Debug)]
+pub struct Carrier {
+    draining: watch::Sender<bool>,
+    sockets: Sockets,
+    workers: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
+}
+
+impl Carrier {
+    /// Starts the workers and returns when each has tried to bind its sockets; which of them failed, [`Carrier::sockets`] says.
+    ///
+    /// # Errors
+    /// A thread could not be started.
+    pub fn start(
+        settings: Settings,
+        tables: watch::Receiver<Arc<Table>>,
+        credentials: Arc<Credentials>,
+        report: &Report,
+    ) -> io::Result<Carrier> {
+        let settings = Arc::new(settings);
+        let (draining, drained) = watch::channel(false);
+        let sockets = Sockets::default();
+        let mut workers = Vec::new();
+        let (ready, is_ready) = std::sync::mpsc::channel();
+        for index in 0..settings.workers.max(1) {
+            let (ended, end) = oneshot::channel();
+            let settings = settings.clone();
+            let tables = tables.clone();
+            let credentials = credentials.clone();
+            let scribe = report.scribe();
+            let drained = drained.clone();
+            let sockets = sockets.clone();
+            let ready = ready.clone();
+            let thread = std::thread::Builder::new()
+                .name(format!("worker-{index}"))
+                .spawn(move || {
+                    let runtime = match tokio::runtime::Builder::new_current_thread()
+                        .enable_all()
+                        .build()
+                    {
+                        Ok(runtime) => runtime,
+                        Err(error) => {
+                            tracing::error!(%error, "a worker cannot start");
+                            return;
+                        }
+                    };
+                    let local = LocalSet::new();
+                    local.block_on(&runtime, async move {
+                        let worker = Worker::new(
+                            settings,
+                            tables.clone(),
+                            credentials,
+                            scribe,
+                            drained,
+                            seed(),
+                        );
+                        work(worker, tables, sockets, move || {
+                            ready.send(()).unwrap_or_default()
+                        })
+                        .await;
+                    });
+                    drop(local);
+                    drop(runtime);
+                    let _ = ended.send(());
+                })?;
+            workers.push((thread, end));
+        }
+        drop(ready);
+        for _ in &workers {
+            if is_ready.recv().is_err() {
+                return Err(io::Error::other("a worker ended before it was ready"));
+            }
+        }
+        Ok(Carrier {
+            draining,
+            sockets,
+            workers,
+        })
+    }
+
+    /// The sockets, and which of them are bound.
+    pub fn sockets(&self) -> Sockets {
+        self.sockets.clone()
+    }
+
+    /// Takes no more connections, tells callers to go (`Connection: close`, GOAWAY), waits until they did or the settings'
+    /// time is over, and ends.
+    pub async fn drain(self) {
+        let _ = self.draining.send(true);
+        for (thread, end) in self.workers {
+            let _ = end.await;
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A number that differs from worker to worker and from proxy to proxy; not for secrets.
+fn seed() -> u64 {
+    use std::hash::{BuildHasher, Hasher};
+    std::collections::hash_map::RandomState::new()
+        .build_hasher()
+        .finish()
+}
+
+/// A worker's life.
+async fn work(
+    worker: Rc<Worker>,
+    tables: watch::Receiver<Arc<Table>>,
+    sockets: Sockets,
+    ready: impl FnOnce() + 'static,
+) {
+    let keeper =
+        tokio::task::spawn_local(accept::keep_open(worker.clone(), tables, sockets, ready));
+    let mut ticks = interval(TICK);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut draining = worker.draining.clone();
+    loop {
+        tokio::select! {
+            asked = draining.wait_for(|draining| *draining) => {
+                if asked.is_err() {
+                    return;
+                }
+                break;
+            }
+            _ = ticks.tick() => {
+                worker.table();
+                worker.pools.sweep(&worker);
+                worker.scribe.flush();
+            }
+        }
+    }
+    let _ = keeper.await;
+    let _ = tokio::time::timeout(worker.settings.drain, worker.emptied()).await;
+}

@@ -279,9 +279,12 @@ pub struct LogLine<'a> {
     /// The server name of the caller's TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub requested_server_name: Option<&'a str>,
-    /// The verified identity at the other end of the mTLS connection.
+    /// The verified identity of who was called.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub peer: Option<&'a str>,
+    pub upstream_peer: Option<&'a str>,
+    /// The verified identity of the caller.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub downstream_peer: Option<&'a str>,
     /// Bytes from the caller.
     pub bytes_received: u64,
     /// Bytes to the caller.

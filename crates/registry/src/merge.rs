@@ -57,20 +57,25 @@ impl Merge {
         }
         let shared = || self.parts.iter().filter(|(_, part)| !part.cluster_local);
         let kept = || self.parts.iter().filter(|(_, part)| part.cluster_local);
-        let numbers: BTreeSet<u16> = shared()
-            .flat_map(|(_, part)| part.ports.iter().map(|port| port.number))
+        let numbers: BTreeSet<u16> = (self.parts.values())
+            .flat_map(|part| part.ports.iter().map(|port| port.number))
             .collect();
         let mut problems = Vec::new();
-        let ports = numbers
-            .into_iter()
-            .map(|number| {
-                let said = shared().filter_map(|(cluster, part)| {
-                    let port = part.ports.iter().find(|port| port.number == number)?;
-                    Some((cluster, port))
-                });
-                agree(key, &said.collect::<Vec<_>>(), &mut problems)
-            })
-            .collect();
+        let ports = numbers.into_iter().map(|number| {
+            let mut said = saying(number, shared());
+            let alone = said.is_empty();
+            if alone {
+                said = saying(number, kept());
+            }
+            let mut conflicts = Vec::new();
+            let port = agree(key, &said, &mut conflicts);
+            // What clusters keep to themselves they need not agree on.
+            if !alone {
+                problems.append(&mut conflicts);
+            }
+            port
+        });
+        let ports = ports.collect();
         let service = MergedService {
             key: key.clone(),
             ports,
@@ -91,6 +96,18 @@ impl Merge {
         };
         Some((service, problems))
     }
+}
+
+/// What the clusters say of a port, in the order of their names.
+fn saying<'a>(
+    number: u16,
+    parts: impl Iterator<Item = (&'a ClusterId, &'a Part)>,
+) -> Vec<(&'a ClusterId, &'a MergedPort)> {
+    let said = parts.filter_map(|(cluster, part)| {
+        let port = part.ports.iter().find(|port| port.number == number)?;
+        Some((cluster, port))
+    });
+    said.collect()
 }
 
 /// One port out of what the clusters say, which is not empty and in the order of their names.

@@ -228,6 +228,11 @@ impl Registry {
         self.shards.get(cluster).map(|shard| shard.edits)
     }
 
+    /// The clusters of the instance, as of the last snapshot.
+    pub fn members(&self) -> &BTreeMap<ClusterId, Member> {
+        &self.members
+    }
+
     /// The clusters of which something is known.
     pub fn clusters(&self) -> impl Iterator<Item = &ClusterId> {
         self.shards.keys()
@@ -603,15 +608,17 @@ impl Registry {
             .collect();
         let abroad = |network: &NetworkId| !home.is_empty() && !home.contains(network);
         for (cluster, network) in self.networks.keys() {
-            if abroad(network) && !gateways.contains_key(network) {
+            // A gateway leads into its own cluster only.
+            let ways = gateways.get(network).into_iter().flatten();
+            if abroad(network) && !ways.into_iter().any(|(stands_in, _)| stands_in == cluster) {
                 problems.push(Problem {
                     severity: Severity::Error,
                     kind: ProblemKind::NoGateway,
                     cluster: Some(cluster.clone()),
                     object: format!("Network {network}"),
                     message: format!(
-                        "{cluster} has endpoints in {network}, which no known gateway leads into: proxies of other \
-                         networks do not use them; enable the gateway of {cluster} in its instance, or name its address \
+                        "{cluster} has endpoints in {network}, and no gateway of {cluster} that leads there is known: \
+                         proxies of other networks do not use them; enable the gateway of {cluster} in its instance, or name its address \
                          here with `catamaran network set`"
                     ),
                 });

@@ -111,13 +111,13 @@ pub enum Freshness {
 pub struct MergedService {
     /// Namespace and name.
     pub key: ServiceKey,
-    /// The union of all clusters' ports, by number.
+    /// The union of all clusters' ports, by number. Where clusters disagree, those that share the service decide.
     pub ports: Vec<MergedPort>,
     /// Each cluster's own virtual address; a cluster without the service is missing here.
     pub vips: BTreeMap<ClusterId, Option<IpAddr>>,
     /// The clusters that keep the service to themselves.
     pub cluster_local: Vec<ClusterId>,
-    /// What the clusters of `cluster_local` call its ports; they have no part in `ports`.
+    /// The ports as the clusters of `cluster_local` have them.
     pub local_ports: BTreeMap<ClusterId, Vec<MergedPort>>,
     /// All endpoints, by cluster, then by address.
     pub endpoints: Vec<Arc<MergedEndpoint>>,

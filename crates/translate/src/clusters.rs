@@ -348,3 +348,6 @@ pub(crate) fn socket_address(address: IpAddr, port: u16) -> Address {
 fn resource(cluster: &Cluster) -> Resource {
     Resource::new(TypeUrlKind::Cluster, cluster.name.as_str(), cluster)
 }
+
+#[cfg(test)]
+mod tests;

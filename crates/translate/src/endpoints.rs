@@ -408,3 +408,6 @@ fn lcm(a: u64, b: u64) -> u64 {
     }
     a / gcd(a, b) * b
 }
+
+#[cfg(test)]
+mod tests;

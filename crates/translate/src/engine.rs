@@ -5,7 +5,7 @@ use std::sync::{Arc, Weak};
 
 use catamaran_model::{ClusterId, NetworkId, ServiceKey};
 use catamaran_registry::{Problem, Snapshot};
-use catamaran_xds::{Resource, ResourceSet, TypeUrlKind, Version};
+use catamaran_xds::{Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
 
 use crate::class::{Class, Group, Told};
 use crate::index::{Edit, Index, LocalEdit, all_http_ports, edits};
@@ -36,12 +36,17 @@ pub enum ResourceChange {
     /// It is new, or has new content.
     Put(Arc<Resource>),
     /// It is no more.
-    Gone {
-        /// Of which kind.
-        kind: TypeUrlKind,
-        /// Unique within its kind.
-        name: Arc<str>,
-    },
+    Gone(ResourceKey),
+}
+
+impl ResourceChange {
+    /// Which resource.
+    pub fn key(&self) -> ResourceKey {
+        match self {
+            ResourceChange::Put(resource) => resource.key(),
+            ResourceChange::Gone(key) => key.clone(),
+        }
+    }
 }
 
 /// Holds the resources of every open audience, class by class, and follows snapshots.
@@ -54,7 +59,7 @@ pub struct Engine {
     index: Index,
     classes: BTreeMap<ClassId, OpenClass>,
     ids: BTreeMap<Class, ClassId>,
-    audiences: BTreeMap<AudienceId, Vec<ClassId>>,
+    audiences: BTreeMap<AudienceId, OpenAudience>,
     pool: Pool,
     next: u64,
 }
@@ -81,13 +86,19 @@ impl Engine {
             .collect();
         self.next += 1;
         let audience = AudienceId(self.next);
-        self.audiences.insert(audience, classes.clone());
+        let open = OpenAudience {
+            classes: classes.clone(),
+            set: ResourceSet::default(),
+            seen: BTreeMap::new(),
+        };
+        self.audiences.insert(audience, open);
         Opened { audience, classes }
     }
 
     /// Takes a proxy out, and the classes that nobody else belongs to. An id that is not open is ignored.
     pub fn close(&mut self, audience: AudienceId) {
-        for id in self.audiences.remove(&audience).unwrap_or_default() {
+        let closed = self.audiences.remove(&audience);
+        for id in closed.into_iter().flat_map(|open| open.classes) {
             let Some(class) = self.classes.get_mut(&id) else {
                 continue;
             };
@@ -104,13 +115,27 @@ impl Engine {
     }
 
     /// Everything that a proxy should hold; empty for an id that is not open.
-    pub fn resources(&self, audience: AudienceId) -> ResourceSet {
-        let mut set = ResourceSet::default();
-        let classes = self.audiences.get(&audience).into_iter().flatten();
-        for class in classes.filter_map(|id| self.classes.get(id)) {
-            class.effective().cloned().for_each(|r| set.insert(r));
+    ///
+    /// Only kinds that changed since the last call for this proxy are put together again, and a kind that comes from one
+    /// class, as endpoints and routes do, is shared by all its members. So after a change of endpoints this costs the same
+    /// however many services there are.
+    pub fn resources(&mut self, audience: AudienceId) -> ResourceSet {
+        let Some(open) = self.audiences.get_mut(&audience) else {
+            return ResourceSet::default();
+        };
+        for kind in TypeUrlKind::ALL {
+            let classes = || open.classes.iter().filter_map(|id| self.classes.get(id));
+            let now: Vec<u64> = classes().map(|class| class.edits_of(kind)).collect();
+            if open.seen.get(&kind) == Some(&now) {
+                continue;
+            }
+            open.set.clear(kind);
+            for class in classes() {
+                open.set.join(&class.set, kind);
+            }
+            open.seen.insert(kind, now);
         }
-        set
+        open.set.clone()
     }
 
     /// What people should know, as far as open audiences are concerned; in order, each once.
@@ -201,6 +226,8 @@ impl Engine {
             members: 1,
             groups: BTreeMap::new(),
             claims: BTreeMap::new(),
+            set: ResourceSet::default(),
+            edits: BTreeMap::new(),
         };
         let mut memory = BTreeMap::new();
         for group in key.groups(&self.snapshot, &self.index) {
@@ -399,32 +426,46 @@ struct OpenClass {
     key: Class,
     members: usize,
     groups: BTreeMap<Group, Held>,
-    /// Who claims a name, the smallest group first: it has it.
-    claims: BTreeMap<(TypeUrlKind, Arc<str>), Vec<(Group, Arc<Resource>)>>,
+    claims: BTreeMap<ResourceKey, Vec<Claim>>,
+    /// What those who have a name put there.
+    set: ResourceSet,
+    /// How often each kind of `set` changed.
+    edits: BTreeMap<TypeUrlKind, u64>,
 }
+
+/// Of those who claim a name, the smallest group has it, and stands first.
+type Claim = (Group, Arc<Resource>);
 
 /// What a group of a class led to.
 #[derive(Debug)]
 struct Held {
-    names: Vec<(TypeUrlKind, Arc<str>)>,
+    names: Vec<ResourceKey>,
     problems: Vec<Problem>,
 }
 
+/// A proxy, and what was last put together for it.
+#[derive(Debug)]
+struct OpenAudience {
+    classes: Vec<ClassId>,
+    set: ResourceSet,
+    /// The edits of each class that are in `set`, by kind.
+    seen: BTreeMap<TypeUrlKind, Vec<u64>>,
+}
+
 impl OpenClass {
-    fn effective(&self) -> impl Iterator<Item = &Arc<Resource>> {
-        let claims = self.claims.values();
-        claims.filter_map(|claims| claims.first().map(|(_, resource)| resource))
+    fn edits_of(&self, kind: TypeUrlKind) -> u64 {
+        self.edits.get(&kind).copied().unwrap_or(0)
     }
 
     /// Puts `told` in the place of what the group led to before.
     fn replace(&mut self, group: Group, told: Told, mut changed: impl FnMut(ResourceChange)) {
         let before = self.groups.remove(&group);
-        let mut gone: BTreeSet<(TypeUrlKind, Arc<str>)> = before
+        let mut gone: BTreeSet<ResourceKey> = before
             .map(|held| held.names.into_iter().collect())
             .unwrap_or_default();
         let mut names = Vec::new();
         for resource in told.resources {
-            let name = (resource.kind, resource.name.clone());
+            let name = resource.key();
             gone.remove(&name);
             if names.contains(&name) {
                 continue;
@@ -444,7 +485,7 @@ impl OpenClass {
     fn claim(
         &mut self,
         group: &Group,
-        name: &(TypeUrlKind, Arc<str>),
+        name: &ResourceKey,
         resource: Option<Arc<Resource>>,
         changed: &mut impl FnMut(ResourceChange),
     ) {
@@ -463,15 +504,20 @@ impl OpenClass {
         if claims.is_empty() {
             self.claims.remove(name);
         }
-        match (before, after) {
-            (Some(before), Some(after)) if before.version == after.version => (),
-            (_, Some(after)) => changed(ResourceChange::Put(after)),
-            (Some(_), None) => {
-                let (kind, name) = name.clone();
-                changed(ResourceChange::Gone { kind, name });
+        let change = match (before, after) {
+            (None, None) => return,
+            (Some(before), Some(after)) if before.version == after.version => return,
+            (_, Some(after)) => {
+                self.set.insert(after.clone());
+                ResourceChange::Put(after)
             }
-            (None, None) => (),
-        }
+            (Some(_), None) => {
+                self.set.remove(name.kind, &name.name);
+                ResourceChange::Gone(name.clone())
+            }
+        };
+        *self.edits.entry(name.kind).or_default() += 1;
+        changed(change);
     }
 }
 

@@ -3,7 +3,7 @@
 use catamaran_wire::access_log::{AccessLog, StdoutAccessLog};
 use catamaran_wire::core::{
     AggregatedConfigSource, ApiVersion, ConfigSource, ConfigSourceSpecifier, Format,
-    JsonFormatOptions, SubstitutionFormatString,
+    SubstitutionFormatString,
 };
 use catamaran_wire::hcm::{
     CodecType, ForwardClientCertDetails, HttpConnectionManager, HttpFilter, HttpFilterConfig, Rds,
@@ -76,12 +76,17 @@ fn http(manager: HttpConnectionManager) -> Filter {
     filter(extension::HTTP_CONNECTION_MANAGER, &manager)
 }
 
+/// How often a connection is dialled before its caller hears that nobody answered: nothing of the caller's was sent yet, so
+/// another endpoint may be tried.
+const CONNECT_ATTEMPTS: u32 = 3;
+
 /// Bytes, to one cluster.
 pub(crate) fn tcp(cluster: &str) -> Filter {
     let proxy = TcpProxy {
         stat_prefix: cluster.to_owned(),
         cluster_specifier: Some(ClusterSpecifier::Cluster(cluster.to_owned())),
         access_log: vec![access_log()],
+        max_connect_attempts: Some(CONNECT_ATTEMPTS),
         ..TcpProxy::default()
     };
     filter(extension::TCP_PROXY, &proxy)
@@ -143,9 +148,6 @@ fn access_log() -> AccessLog {
     let stdout = StdoutAccessLog {
         log_format: Some(SubstitutionFormatString {
             format: Some(Format::JsonFormat(fields)),
-            json_format_options: Some(JsonFormatOptions {
-                sort_properties: true,
-            }),
             ..SubstitutionFormatString::default()
         }),
     };

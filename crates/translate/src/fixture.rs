@@ -8,16 +8,12 @@ use catamaran_model::*;
 use catamaran_registry::{
     ClusterView, Freshness, MergedEndpoint, MergedPort, MergedService, Revision, Snapshot,
 };
-use catamaran_wire::cluster::Cluster;
-use catamaran_wire::core::{Address, AddressKind, PortSpecifier};
-use catamaran_wire::endpoint::{ClusterLoadAssignment, HostIdentifier, LbEndpoint};
-use catamaran_wire::listener::Listener;
-use catamaran_wire::route::RouteConfiguration;
-use catamaran_wire::well_known::Struct;
-use catamaran_wire::{Message, extension};
-use catamaran_xds::{ResourceSet, TypeUrlKind};
 
-use crate::{Audience, Capability, Capture, METADATA, Role, translate};
+use crate::{Audience, Capability, Capture, Role, translate};
+
+mod reading;
+
+pub(crate) use reading::*;
 
 /// `cluster-1` in `network1` with gateway 198.18.1.10, `cluster-2` in `network2` with 198.18.2.10; in each a pod of
 /// `default/helloworld` (HTTP on 5000) and in `cluster-1` one of `default/sleep` (HTTP on 80), all with sidecars.
@@ -45,6 +41,24 @@ pub(crate) fn five_steps() -> World {
             "helloworld-v2",
             "10.2.2.7",
         )
+}
+
+/// One service `default/app` in no network, with a port for each protocol: HTTP 80, gRPC 81, TCP 82, TLS 83, undeclared 84.
+pub(crate) fn protocols() -> World {
+    World::default()
+        .cluster("cluster-1", None)
+        .service(
+            "default/app",
+            &[
+                ("http", 80),
+                ("grpc", 81),
+                ("tcp", 82),
+                ("tls", 83),
+                ("", 84),
+            ],
+        )
+        .vip("default/app", "cluster-1", "10.96.0.7")
+        .pod("default/app", "cluster-1", "app", "10.1.1.9")
 }
 
 pub(crate) fn key(text: &str) -> ServiceKey {
@@ -280,97 +294,4 @@ pub(crate) fn gateway(of: &str, in_network: Option<&str>) -> Audience {
         namespace: Namespace::new(SpiffeId::SYSTEM_NAMESPACE).unwrap(),
         ..sleep(of, in_network)
     }
-}
-
-/// The endpoints of a cluster, nearest first: `10.1.1.7:5000 direct mTLS w=1`.
-pub(crate) fn ways(resources: &ResourceSet, cluster: &str) -> Vec<String> {
-    let assignment = assignment(resources, cluster);
-    let levels = assignment
-        .endpoints
-        .iter()
-        .map(|group| group.priority)
-        .max();
-    let groups = assignment.endpoints.iter().flat_map(|group| {
-        let priority = (levels > Some(0)).then(|| format!(" p{}", group.priority));
-        let suffix = priority.unwrap_or_default();
-        group
-            .lb_endpoints
-            .iter()
-            .map(move |endpoint| format!("{}{suffix}", way(endpoint)))
-    });
-    groups.collect()
-}
-
-fn way(endpoint: &LbEndpoint) -> String {
-    let Some(HostIdentifier::Endpoint(inner)) = &endpoint.host_identifier else {
-        panic!("an endpoint without address");
-    };
-    let metadata = &endpoint.metadata.as_ref().unwrap().filter_metadata;
-    let own: &Struct = &metadata[METADATA];
-    let clusters: Vec<&str> = own
-        .get("clusters")
-        .and_then(|v| v.as_list())
-        .unwrap()
-        .iter()
-        .filter_map(|v| v.as_str())
-        .collect();
-    let via = match own.get("gateway").and_then(|v| v.as_bool()) {
-        Some(true) => format!("via gateway of {}", clusters.join("+")),
-        _ => format!("direct in {}", clusters.join("+")),
-    };
-    let meshed = metadata
-        .get(extension::TRANSPORT_SOCKET_MATCH)
-        .and_then(|modes| modes.get("tlsMode"))
-        .and_then(|mode| mode.as_str());
-    let tls = if meshed == Some("istio") {
-        "mTLS"
-    } else {
-        "plain"
-    };
-    let health = match endpoint.health_status {
-        1 => String::new(),
-        _ => format!(" {:?}", endpoint.health_status()),
-    };
-    let at = address(inner.address.as_ref().unwrap());
-    let weight = endpoint.load_balancing_weight.unwrap();
-    format!("{at} {via} {tls} w={weight}{health}")
-}
-
-pub(crate) fn address(address: &Address) -> String {
-    match &address.address {
-        Some(AddressKind::SocketAddress(socket)) => match socket.port_specifier {
-            Some(PortSpecifier::PortValue(port)) => format!("{}:{port}", socket.address),
-            _ => panic!("no port"),
-        },
-        _ => panic!("no address"),
-    }
-}
-
-fn decode<M: Message + Default>(resources: &ResourceSet, kind: TypeUrlKind, name: &str) -> M {
-    let resource = resources.get(kind, name);
-    let resource = resource.unwrap_or_else(|| panic!("no {kind:?} {name:?}"));
-    M::decode(resource.bytes.clone()).unwrap()
-}
-
-pub(crate) fn listener(resources: &ResourceSet, name: &str) -> Listener {
-    decode(resources, TypeUrlKind::Listener, name)
-}
-
-pub(crate) fn routes(resources: &ResourceSet, name: &str) -> RouteConfiguration {
-    decode(resources, TypeUrlKind::Route, name)
-}
-
-pub(crate) fn xds_cluster(resources: &ResourceSet, name: &str) -> Cluster {
-    decode(resources, TypeUrlKind::Cluster, name)
-}
-
-pub(crate) fn assignment(resources: &ResourceSet, name: &str) -> ClusterLoadAssignment {
-    decode(resources, TypeUrlKind::Endpoints, name)
-}
-
-pub(crate) fn names_of(resources: &ResourceSet, kind: TypeUrlKind) -> Vec<&str> {
-    resources
-        .of_kind(kind)
-        .map(|resource| &*resource.name)
-        .collect()
 }

@@ -168,8 +168,7 @@ impl Index {
 
     /// The address that `service` has for proxies of `cluster`.
     pub(crate) fn addresses(&self, cluster: &ClusterId) -> &VirtualAddresses {
-        static NONE: std::sync::LazyLock<VirtualAddresses> =
-            std::sync::LazyLock::new(VirtualAddresses::default);
+        static NONE: VirtualAddresses = VirtualAddresses::NONE;
         self.locals
             .get(cluster)
             .map_or(&NONE, |local| &local.addresses)
@@ -238,10 +237,7 @@ impl Local {
             service.map_or_else(BTreeMap::new, |service| workloads(service, cluster))
         };
         let (old, new) = (ports(edit.old), ports(edit.new));
-        for (workload, before) in &old {
-            if new.get(workload) == Some(before) {
-                continue;
-            }
+        for workload in old.keys().filter(|workload| !new.contains_key(*workload)) {
             changed.insert(workload.clone());
             if let Some(services) = self.workloads.get_mut(workload) {
                 services.remove(edit.key);

@@ -20,3 +20,6 @@ pub(crate) fn of(cluster: &ClusterId, intermediates: &[Fingerprint]) -> Resource
     };
     Resource::new(TypeUrlKind::Issuers, cluster.as_str(), &issuers)
 }
+
+#[cfg(test)]
+mod tests;

@@ -280,3 +280,6 @@ fn words(texts: &[&str]) -> Vec<String> {
 fn resource(listener: &Listener) -> Resource {
     Resource::new(TypeUrlKind::Listener, listener.name.as_str(), listener)
 }
+
+#[cfg(test)]
+mod tests;

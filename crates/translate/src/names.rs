@@ -35,3 +35,6 @@ pub(crate) fn table<'a>(
     };
     Resource::new(TypeUrlKind::Names, NAME_TABLE, &table)
 }
+
+#[cfg(test)]
+mod tests;

@@ -162,3 +162,6 @@ fn domains(
         .flat_map(|name| [format!("{name}:{port}"), name])
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -21,6 +21,12 @@ pub(crate) struct VirtualAddresses {
 }
 
 impl VirtualAddresses {
+    /// None given.
+    pub(crate) const NONE: VirtualAddresses = VirtualAddresses {
+        given: BTreeMap::new(),
+        left_out: BTreeSet::new(),
+    };
+
     /// Gives each service the address that its host hashes to, or the next free one; services come in the order of their
     /// keys, so that equal sets get equal addresses. A service keeps its address while others come and go, except when two
     /// want the same one.

@@ -48,7 +48,7 @@ mod server;
 
 pub use client::{Candidate, ClientInput, ClientOutputs, ClientSession};
 pub use nack::{Quarantine, Refusal, Unusable};
-pub use resource::{Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
+pub use resource::{OfKind, Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
 pub use server::{
     BREAK_WAIT, Changed, Current, Event, Input, KindStatus, MAKE_WAIT, NAME_LIMIT, NAMES_LIMIT,
     OPEN_WAIT, Outputs, Peer, Protocol, RESPONSE_LIMIT, Response, ServerSession, SessionError,

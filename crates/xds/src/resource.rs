@@ -185,7 +185,7 @@ impl Resource {
 }
 
 /// The resources of one kind by name.
-pub(crate) type OfKind = BTreeMap<Arc<str>, Arc<Resource>>;
+pub type OfKind = BTreeMap<Arc<str>, Arc<Resource>>;
 
 /// Resources of all kinds, by kind and name.
 ///
@@ -211,6 +211,37 @@ impl ResourceSet {
             self.resources.remove(&kind);
         }
         Some(found)
+    }
+
+    /// Takes in what another set has of a kind. Where there was nothing of that kind, it is shared, not copied; where both
+    /// have a name, the other's stays.
+    pub fn join(&mut self, other: &ResourceSet, kind: TypeUrlKind) {
+        let Some(theirs) = other.resources.get(&kind) else {
+            return;
+        };
+        let Some(ours) = self.resources.get_mut(&kind) else {
+            self.resources.insert(kind, theirs.clone());
+            return;
+        };
+        if theirs.len() > ours.len() {
+            let mut joined = theirs.clone();
+            let map = Arc::make_mut(&mut joined);
+            for (name, resource) in ours.iter() {
+                let entry = map.entry(name.clone());
+                entry.or_insert_with(|| resource.clone());
+            }
+            *ours = joined;
+        } else {
+            let map = Arc::make_mut(ours);
+            for (name, resource) in theirs.iter() {
+                map.insert(name.clone(), resource.clone());
+            }
+        }
+    }
+
+    /// Takes out all of a kind.
+    pub fn clear(&mut self, kind: TypeUrlKind) {
+        self.resources.remove(&kind);
     }
 
     /// One by kind and name.
@@ -256,8 +287,28 @@ impl ResourceSet {
         gone.chain(set.map(|(name, _)| name)).cloned().collect()
     }
 
-    pub(crate) fn shared(&self, kind: TypeUrlKind) -> Arc<OfKind> {
+    /// Whether both hold the very same map of a kind, so that nothing of it differs.
+    pub fn shares(&self, other: &ResourceSet, kind: TypeUrlKind) -> bool {
+        match (self.resources.get(&kind), other.resources.get(&kind)) {
+            (Some(ours), Some(theirs)) => Arc::ptr_eq(ours, theirs),
+            (None, None) => true,
+            _ => false,
+        }
+    }
+
+    /// All of a kind, shared. Two sets with the same one differ in nothing of that kind.
+    pub fn shared(&self, kind: TypeUrlKind) -> Arc<OfKind> {
         self.resources.get(&kind).cloned().unwrap_or_default()
+    }
+}
+
+impl ResourceSet {
+    /// Takes all of a kind from elsewhere, in the place of what was there; every one of them must be of that kind.
+    pub fn put_shared(&mut self, kind: TypeUrlKind, all: Arc<OfKind>) {
+        match all.is_empty() {
+            true => drop(self.resources.remove(&kind)),
+            false => drop(self.resources.insert(kind, all)),
+        }
     }
 }
 

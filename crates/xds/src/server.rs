@@ -356,6 +356,12 @@ impl ServerSession {
         })
     }
 
+    /// Whether the client asked for all of a kind, and which names it asked for; `None` when it did not ask for the kind.
+    pub fn interest(&self, kind: TypeUrlKind) -> Option<(bool, &BTreeSet<Arc<str>>)> {
+        let interest = &self.kinds.get(&kind)?.interest;
+        Some((interest.wildcard, &interest.names))
+    }
+
     /// What this client refused of the current set.
     pub fn refusals(&self) -> impl Iterator<Item = &Refusal> {
         self.own.iter()

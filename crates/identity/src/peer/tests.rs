@@ -123,6 +123,11 @@ fn a_certificate_out_of_its_time_is_refused_with_both_clocks() {
             now: late
         }
     );
+    let text = at(late).unwrap_err().to_string();
+    assert!(
+        text.contains("ended at 2026-11-25T00:00:00Z, and it is 2026-11-26T00:00:00Z here"),
+        "{text}"
+    );
     let early = Timestamp(NOW.0 - 2 * HOUR.as_millis() as u64);
     assert_eq!(at(early).unwrap_err().code(), "not_yet_valid");
     assert!(at(Timestamp(NOW.0 - HOUR.as_millis() as u64 / 2)).is_ok());

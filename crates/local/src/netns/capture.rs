@@ -19,7 +19,7 @@ pub fn rules() -> String {
 delete table ip catamaran
 table ip catamaran {{
   chain outbound {{
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     meta skuid {PROXY_USER} return
     meta skgid {PROXY_USER} return
     meta l4proto {{ tcp, udp }} th dport 53 redirect to :{DNS_PORT}

@@ -6,7 +6,7 @@ fn the_capture_rules_are_these() {
 delete table ip catamaran
 table ip catamaran {
   chain outbound {
-    type nat hook output priority dstnat; policy accept;
+    type nat hook output priority -100; policy accept;
     meta skuid 1337 return
     meta skgid 1337 return
     meta l4proto { tcp, udp } th dport 53 redirect to :15053

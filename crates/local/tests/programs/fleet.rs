@@ -125,7 +125,9 @@ impl Fleet {
 
 impl Drop for Fleet {
     fn drop(&mut self) {
-        // Also after a failed test nothing may be left.
+        // Also after a failed test nothing may be left: first the nodes of this process, which would start things again.
+        let fresh = tokio::runtime::Runtime::new().unwrap();
+        std::mem::replace(&mut self.runtime, fresh).shutdown_timeout(PATIENCE);
         let ended = self.runtime.block_on(lifecycle::down(&self.dir, Stop::Kill, PATIENCE));
         if std::thread::panicking() {
             for cluster in self.dir.clusters().unwrap_or_default() {

@@ -1,6 +1,7 @@
 //! Bodies on their way: of requests, which may have to be sent again, and of answers, whose end is told.
 
 use std::cell::{Cell, RefCell};
+use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -9,9 +10,10 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio::time::{Instant, Sleep};
 
 /// Bytes of a request's body that are kept, so that it can be sent again, until the head of an answer comes.
-pub const REPLAY_LIMIT: usize = 64 * 1024;
+pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
 
 /// Why a body broke off.
 #[derive(Debug, thiserror::Error)]
@@ -22,6 +24,9 @@ pub(crate) enum BodyError {
     /// Another attempt has taken the body over.
     #[error("the attempt was given up")]
     GivenUp,
+    /// The answer was not whole when its time was over.
+    #[error("the answer was not whole in time")]
+    Slow,
 }
 
 /// The body of one request, and what is kept of it.
@@ -156,7 +161,9 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for Sent<B> {
             Poll::Ready(Some(Ok(frame))) => frame,
         };
         if let Some(chunk) = frame.data_ref() {
-            original.received.set(original.received.get() + chunk.len() as u64);
+            original
+                .received
+                .set(original.received.get() + chunk.len() as u64);
             this.handed += chunk.len() as u64;
             if inner.keep && inner.kept_bytes + chunk.len() <= REPLAY_LIMIT {
                 inner.kept_bytes += chunk.len();
@@ -199,8 +206,8 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for Sent<B> {
 pub(crate) trait Ending {
     /// All of it was handed on; `grpc` is the `grpc-status` of its trailers.
     fn complete(self, bytes: u64, grpc: Option<u32>);
-    /// The upstream broke off.
-    fn broken(self, bytes: u64, error: &hyper::Error);
+    /// The upstream broke off, or its time was over.
+    fn broken(self, bytes: u64, error: &BodyError);
     /// The caller did not want the rest.
     fn unwanted(self, bytes: u64);
 }
@@ -217,15 +224,17 @@ pub(crate) enum Answer<E: Ending> {
 pub(crate) struct Carried<E: Ending> {
     body: Incoming,
     bytes: u64,
+    deadline: Option<Pin<Box<Sleep>>>,
     ending: Option<E>,
 }
 
 impl<E: Ending> Answer<E> {
-    /// Hands on `body` and tells `ending` about it.
-    pub(crate) fn carried(body: Incoming, ending: E) -> Self {
+    /// Hands on `body` until `deadline` and tells `ending` about it.
+    pub(crate) fn carried(body: Incoming, deadline: Option<Instant>, ending: E) -> Self {
         let mut carried = Carried {
             body,
             bytes: 0,
+            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
             ending: Some(ending),
         };
         if carried.body.is_end_stream() {
@@ -248,17 +257,28 @@ where
     Self: Unpin,
 {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = BodyError;
 
     fn poll_frame(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let carried = match &mut *self {
-            Answer::Text(text) => return Poll::Ready(text.take().map(|text| Ok(Frame::data(text)))),
+            Answer::Text(text) => {
+                return Poll::Ready(text.take().map(|text| Ok(Frame::data(text))));
+            }
             Answer::Carried(carried) => carried,
         };
-        let polled = Pin::new(&mut carried.body).poll_frame(cx);
+        let mut polled = Pin::new(&mut carried.body)
+            .poll_frame(cx)
+            .map_err(BodyError::from);
+        if polled.is_pending() {
+            let deadline = carried.deadline.as_mut();
+            if !deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+                return Poll::Pending;
+            }
+            polled = Poll::Ready(Some(Err(BodyError::Slow)));
+        }
         let mut grpc = None;
         let end = match &polled {
             Poll::Pending => return Poll::Pending,

@@ -13,7 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// Bytes read at once; the most that one direction of one connection ever keeps.
-pub const SCRATCH: usize = 64 * 1024;
+pub(crate) const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
     static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
@@ -21,7 +21,7 @@ thread_local! {
 
 /// Why a copy ended.
 #[derive(Debug)]
-pub enum End {
+pub(crate) enum End {
     /// Both sides closed their direction.
     Closed,
     /// Nothing moved for at least the idle time (at most twice that).
@@ -34,17 +34,17 @@ pub enum End {
 
 /// What a copy moved.
 #[derive(Debug)]
-pub struct Copied {
+pub(crate) struct Copied {
     /// Bytes written to the second connection.
-    pub forth: u64,
+    pub(crate) forth: u64,
     /// Bytes written to the first connection.
-    pub back: u64,
+    pub(crate) back: u64,
     /// Why it ended.
-    pub end: End,
+    pub(crate) end: End,
 }
 
 /// Copies between `first` and `second`. `head` is what was already read from `first`; it is written to `second` before all else.
-pub async fn copy<A, B>(first: A, second: B, head: Vec<u8>, idle: Duration) -> Copied
+pub(crate) async fn copy<A, B>(first: A, second: B, head: Vec<u8>, idle: Duration) -> Copied
 where
     A: AsyncRead + AsyncWrite,
     B: AsyncRead + AsyncWrite,

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::sni::{ClientHello, HelloError, HelloReader};
 
 /// How long a ClientHello may take from its first byte to its last.
-pub const HELLO_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const HELLO_WAIT: Duration = Duration::from_secs(5);
 /// A first line longer than this that begins as a request is taken for one.
 const LINE_LIMIT: usize = 8 * 1024;
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -48,7 +48,7 @@ thread_local! {
 
 /// What the first bytes of a connection are.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Beginning {
+pub(crate) enum Beginning {
     /// A whole ClientHello.
     Tls(ClientHello),
     /// A request line of HTTP/1.
@@ -61,18 +61,18 @@ pub enum Beginning {
 
 /// Which beginnings are looked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Look {
+pub(crate) struct Look {
     /// TLS is recognised; else it is opaque.
-    pub tls: bool,
+    pub(crate) tls: bool,
     /// HTTP is recognised; else it is opaque, without a wait for its first line.
-    pub http: bool,
+    pub(crate) http: bool,
     /// How long to wait for the bytes that tell.
-    pub wait: Duration,
+    pub(crate) wait: Duration,
 }
 
 /// Why a connection has no beginning that can be acted on.
 #[derive(Debug, thiserror::Error)]
-pub enum BeginningError {
+pub(crate) enum BeginningError {
     /// It closed before it said anything that could be carried.
     #[error("the caller closed the connection before its first bytes were whole")]
     Closed,
@@ -88,7 +88,7 @@ pub enum BeginningError {
 }
 
 /// Reads as much of `stream` as tells what it is. Every byte read is in `head`, whatever the outcome.
-pub async fn read_beginning<S: AsyncRead + Unpin>(
+pub(crate) async fn read_beginning<S: AsyncRead + Unpin>(
     stream: &mut S,
     head: &mut Vec<u8>,
     look: Look,
@@ -117,7 +117,7 @@ pub async fn read_beginning<S: AsyncRead + Unpin>(
 }
 
 /// Reads a connection that must begin with a ClientHello. Every byte read is in `head`, whatever the outcome.
-pub async fn read_hello<S: AsyncRead + Unpin>(
+pub(crate) async fn read_hello<S: AsyncRead + Unpin>(
     stream: &mut S,
     head: &mut Vec<u8>,
 ) -> Result<Beginning, BeginningError> {
@@ -194,7 +194,7 @@ async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, head: &mut Vec<u8>) -> 
 
 /// A connection whose first bytes were read already: they are read again first.
 #[derive(Debug)]
-pub struct Rewound<S> {
+pub(crate) struct Rewound<S> {
     head: Vec<u8>,
     read: usize,
     stream: S,
@@ -202,17 +202,12 @@ pub struct Rewound<S> {
 
 impl<S> Rewound<S> {
     /// Puts `head` before what is still to come from `stream`.
-    pub fn new(head: Vec<u8>, stream: S) -> Self {
+    pub(crate) fn new(head: Vec<u8>, stream: S) -> Self {
         Rewound {
             head,
             read: 0,
             stream,
         }
-    }
-
-    /// The connection itself.
-    pub fn get_ref(&self) -> &S {
-        &self.stream
     }
 }
 

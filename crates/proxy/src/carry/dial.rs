@@ -6,8 +6,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_decide::{Outcome, Transport};
-use catamaran_identity::{Credentials, PeerError, PeerRole};
-use catamaran_model::{Fingerprint, Timestamp};
+use catamaran_identity::{PeerError, PeerRole};
+use catamaran_model::Fingerprint;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
 use tokio::net::TcpStream;
@@ -15,13 +15,14 @@ use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::stream::Stream;
-use super::tls::{RuleError, TLS_BUFFER, peer_rule};
+use super::tls::{Offer, RuleError, TLS_BUFFER, is_http2};
+use super::worker::Worker;
 
 /// Connecting and the TLS handshake together may take so long, or the cluster's connect timeout where that is longer.
-pub const CONNECT_AND_TLS: Duration = Duration::from_secs(1);
+pub(crate) const CONNECT_AND_TLS: Duration = Duration::from_secs(1);
 /// How long sent bytes may stay unacknowledged on a connection that leaves the cluster, unless HTTP/2 pings watch it. The
 /// kernel counts the time of a full receiver too, so this must be longer than a slow reader's pause.
-pub const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
+pub(crate) const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
 const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -37,15 +38,6 @@ pub(crate) struct Target {
     pub(crate) offer: Offer,
     /// Whether it leaves the cluster.
     pub(crate) remote: bool,
-}
-
-/// Which of a cluster's application protocols are offered in TLS.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Offer {
-    /// All that the cluster names.
-    All,
-    /// Without HTTP/2, for requests that change the protocol.
-    WithoutHttp2,
 }
 
 /// A connection that stands, and to whom.
@@ -84,13 +76,19 @@ pub(crate) enum DialError {
     /// The first bytes of HTTP were not taken.
     #[error("HTTP with {0} could not begin: {1}")]
     Http(SocketAddr, Arc<hyper::Error>),
+    /// Connections stood and ended before they could be used.
+    #[error("connections to {0} end as soon as they are made")]
+    Fleeting(SocketAddr),
 }
 
 impl DialError {
     /// The evidence it is.
     pub(crate) fn outcome(&self) -> Outcome {
         match self {
-            DialError::Connect(..) | DialError::ConnectSlow(..) | DialError::Http(..) => Outcome::ConnectFailure,
+            DialError::Connect(..)
+            | DialError::ConnectSlow(..)
+            | DialError::Http(..)
+            | DialError::Fleeting(_) => Outcome::ConnectFailure,
             DialError::Tls(..) | DialError::TlsSlow(_) => Outcome::TlsFailure,
             DialError::Identity(..) | DialError::Rule(..) => Outcome::IdentityMismatch,
         }
@@ -98,7 +96,8 @@ impl DialError {
 }
 
 /// Connects. Dropped in the middle, it leaves nothing behind.
-pub(crate) async fn dial(credentials: &Credentials, target: &Target, now: Timestamp) -> Result<Dialed, DialError> {
+pub(crate) async fn dial(worker: &Worker, target: &Target) -> Result<Dialed, DialError> {
+    let credentials = &worker.credentials;
     let address = target.address;
     let begun = Instant::now();
     let stream = match timeout_at(begun + target.connect, TcpStream::connect(address)).await {
@@ -122,19 +121,15 @@ pub(crate) async fn dial(credentials: &Credentials, target: &Target, now: Timest
         Some(peer) => DialError::Identity(address, peer.clone()),
         None => DialError::Tls(address, Arc::new(error)),
     };
-    let rule = peer_rule(tls, target.issuers.as_deref()).map_err(|error| DialError::Rule(address, error))?;
-    let alpn: Vec<&[u8]> = tls
-        .alpn
-        .iter()
-        .map(|name| name.as_bytes())
-        .filter(|name| target.offer == Offer::All || !is_http2(name))
-        .collect();
-    let config = credentials
-        .client_config(&rule, &alpn)
+    let config = worker
+        .configs
+        .client(credentials, tls, &target.issuers, target.offer)
+        .map_err(|error| DialError::Rule(address, error))?;
+    let name = ServerName::try_from(tls.sni.to_string())
         .map_err(|error| failed(io::Error::other(error)))?;
-    let name = ServerName::try_from(tls.sni.to_string()).map_err(|error| failed(io::Error::other(error)))?;
-    let connecting = TlsConnector::from(config)
-        .connect_with(name, stream, |connection| connection.set_buffer_limit(Some(TLS_BUFFER)));
+    let connecting = TlsConnector::from(config).connect_with(name, stream, |connection| {
+        connection.set_buffer_limit(Some(TLS_BUFFER))
+    });
     let deadline = begun + CONNECT_AND_TLS.max(target.connect);
     let stream = match timeout_at(deadline, connecting).await {
         Err(_) => return Err(DialError::TlsSlow(address)),
@@ -148,7 +143,7 @@ pub(crate) async fn dial(credentials: &Credentials, target: &Target, now: Timest
         watch_acknowledgements(socket);
     }
     let peer = credentials
-        .peer(session, PeerRole::Server, now)
+        .peer(session, PeerRole::Server, worker.now())
         .map_err(|error| DialError::Identity(address, error))?
         .map(|peer| Arc::from(peer.id.to_string()));
     Ok(Dialed {
@@ -157,11 +152,6 @@ pub(crate) async fn dial(credentials: &Credentials, target: &Target, now: Timest
         negotiated,
         peer,
     })
-}
-
-/// Whether an application protocol is HTTP/2, in its own name or Istio's.
-pub(crate) fn is_http2(alpn: &[u8]) -> bool {
-    matches!(alpn, b"h2" | b"istio-h2")
 }
 
 /// Options that every connection of either side has. None of them is worth failing a connection for.

@@ -3,14 +3,17 @@
 //! Source: RFC 9110 sections 7.2 and 7.6.1, RFC 9113 section 8.
 
 use http::header::{
-    CONNECTION, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 pub(crate) const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName = HeaderName::from_static("x-forwarded-client-cert");
+pub(crate) const X_FORWARDED_CLIENT_CERT: HeaderName =
+    HeaderName::from_static("x-forwarded-client-cert");
 pub(crate) const X_ATTEMPT_COUNT: HeaderName = HeaderName::from_static("x-envoy-attempt-count");
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
@@ -101,13 +104,19 @@ impl Head {
     /// Puts `headers` and this head together as a request of HTTP/1.1.
     pub(crate) fn http1<B>(&self, mut headers: HeaderMap, body: B) -> Request<B> {
         headers.insert(HOST, self.authority.clone());
+        join_cookies(&mut headers);
         if let Some(upgrade) = &self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
             headers.insert(UPGRADE, upgrade.clone());
         } else if headers.contains_key(TE) {
             headers.insert(CONNECTION, HeaderValue::from_static("te"));
         }
-        self.request(Uri::from(self.path.clone()), headers, Version::HTTP_11, body)
+        self.request(
+            Uri::from(self.path.clone()),
+            headers,
+            Version::HTTP_11,
+            body,
+        )
     }
 
     /// Puts `headers` and this head together as a request of HTTP/2.
@@ -130,6 +139,22 @@ impl Head {
     }
 }
 
+/// HTTP/2 may cut `Cookie` in pieces, HTTP/1.1 may not (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut pieces = headers.get_all(COOKIE).iter();
+    if pieces.next().is_none() || pieces.next().is_none() {
+        return;
+    }
+    let pieces: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(whole) = HeaderValue::from_bytes(&pieces.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
+}
+
 fn authority<B>(request: &Request<B>) -> Result<HeaderValue, HeadError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
@@ -139,7 +164,11 @@ fn authority<B>(request: &Request<B>) -> Result<HeaderValue, HeadError> {
     let named = match request.uri().authority() {
         None => host.ok_or(HeadError::NoHost)?.clone(),
         Some(authority) => {
-            let differs = host.is_some_and(|host| !host.as_bytes().eq_ignore_ascii_case(authority.as_str().as_bytes()));
+            let differs = host.is_some_and(|host| {
+                !host
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            });
             // an absolute form overrides Host in HTTP/1 (RFC 9112, 3.2.2); in HTTP/2 nothing may differ
             if differs && request.version() == Version::HTTP_2 {
                 return Err(HeadError::ManyHosts);

@@ -13,30 +13,33 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use catamaran_decide::{Cluster, Forward, Transport, UpstreamProtocol, Via};
-use http::{Request, Response, Version};
+use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::sync::Notify;
 
 use super::body::Sent;
-use super::dial::{DialError, Dialed, Offer, Target, dial};
+use super::dial::{DialError, Dialed, Target, dial};
 use super::stream::Stream;
+use super::tls::Offer;
 use super::worker::Worker;
 use crate::report::SubjectId;
 
 /// Streams of one HTTP/2 connection; beyond it another connection is made.
-pub const STREAMS: usize = 100;
+pub(crate) const STREAMS: usize = 100;
 /// HTTP/2 connections to one address for one cluster; beyond it streams wait in the least busy one.
-pub const CONNECTIONS: usize = 16;
+pub(crate) const CONNECTIONS: usize = 16;
 /// HTTP/2 connections kept towards a gateway, at most, to spread over the endpoints behind it.
-pub const SPREAD: usize = 8;
+pub(crate) const SPREAD: usize = 8;
+/// Connections that a request has made for it before it gives up: each of them ended as soon as it stood.
+const ROUNDS: u32 = 3;
 /// Idle HTTP/1 connections kept to one address for one cluster.
-pub const IDLE: usize = 64;
-/// After so long without use a connection is closed, unless the cluster says otherwise.
-pub const IDLE_TIME: Duration = Duration::from_secs(60);
+pub(crate) const IDLE: usize = 64;
+/// After so long without use a connection is closed, or sooner if the cluster says so.
+pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
 /// How old an HTTP/2 connection to a gateway gets, with a quarter of jitter to both sides.
-pub const GATEWAY_AGE: Duration = Duration::from_secs(60);
+pub(crate) const GATEWAY_AGE: Duration = Duration::from_secs(60);
 /// Without a byte for so long while streams are open, a connection that leaves the cluster is asked for a sign of life.
 pub const REMOTE_PING: Duration = Duration::from_secs(1);
 /// How long that may take.
@@ -119,20 +122,27 @@ impl Pools {
         shape: Shape,
         fresh: bool,
     ) -> Result<Lease, LeaseError> {
-        let pool = self.pool(worker, forward, shape);
-        pool.used.set(true);
-        loop {
+        for _ in 0..ROUNDS {
+            // looked up anew each time: it may have been abandoned while this waited
+            let pool = self.pool(worker, forward, shape);
+            pool.used.set(true);
             if let Some(lease) = pool.pick(worker, fresh) {
                 return Ok(lease);
             }
-            if !worker.view.borrow().may_connect(&pool.cluster) {
+            let full = {
+                let view = worker.view.borrow();
+                !view.may_connect(&pool.cluster) || !view.may_wait(&pool.cluster)
+            };
+            if full {
                 return Err(LeaseError::Overflow);
             }
+            let _waiting = Waiting::count(worker, &pool.cluster);
             if shape == Shape::Http1 || pool.speaks_http1.get() {
                 return Ok(pool.dial_http1(worker).await?);
             }
             pool.dial_together(worker).await?;
         }
+        Err(DialError::Fleeting(forward.endpoint.address).into())
     }
 
     fn pool(&self, worker: &Worker, forward: &Forward, shape: Shape) -> Rc<Pool> {
@@ -158,7 +168,8 @@ impl Pools {
     /// Lets go of every connection to an address, for one cluster or for all.
     pub(crate) fn abandon(&self, address: SocketAddr, cluster: Option<&Arc<str>>) {
         self.0.borrow_mut().retain(|key, pool| {
-            let hit = key.address == address && cluster.is_none_or(|cluster| *cluster == key.cluster);
+            let hit =
+                key.address == address && cluster.is_none_or(|cluster| *cluster == key.cluster);
             if hit {
                 pool.close();
             }
@@ -259,13 +270,17 @@ impl Pool {
                 transport: forward.transport.clone(),
                 issuers: forward.issuers.clone(),
                 connect: forward.timeouts.connect,
-                offer: if shape == Shape::Http1 { Offer::WithoutHttp2 } else { Offer::All },
+                offer: if shape == Shape::Http1 {
+                    Offer::WithoutHttp2
+                } else {
+                    Offer::All
+                },
                 remote,
             },
             shape,
             gateway,
             subject: worker.outbound_subject(Some(&cluster), place, None),
-            idle_time: settings.idle_timeout.unwrap_or(IDLE_TIME),
+            idle_time: settings.idle_timeout.unwrap_or(IDLE_TIME).min(IDLE_TIME),
             max_requests: settings.max_requests_per_connection,
             want: Cell::new(1),
             speaks_http1: Cell::new(false),
@@ -286,10 +301,14 @@ impl Pool {
     /// Whether connections made for an earlier decision serve this one: the same peer is demanded.
     fn still_for(&self, forward: &Forward) -> bool {
         let same_tls = match (&self.target.transport, &forward.transport) {
-            (Transport::Mutual(mine), Transport::Mutual(theirs)) => Arc::ptr_eq(mine, theirs) || mine == theirs,
+            (Transport::Mutual(mine), Transport::Mutual(theirs)) => {
+                Arc::ptr_eq(mine, theirs) || mine == theirs
+            }
             (mine, theirs) => mine == theirs,
         };
-        same_tls && self.target.issuers == forward.issuers && self.gateway == (forward.via == Via::Gateway)
+        same_tls
+            && self.target.issuers == forward.issuers
+            && self.gateway == (forward.via == Via::Gateway)
     }
 
     fn weigh(&self, forward: &Forward) {
@@ -368,7 +387,7 @@ impl Pool {
 
     /// Makes a connection for one request alone.
     async fn dial_http1(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<Lease, DialError> {
-        let dialed = dial(&worker.credentials, &self.target, worker.now()).await?;
+        let dialed = dial(worker, &self.target).await?;
         let far = self.far(worker, &dialed);
         let sender = self.start_http1(worker, dialed).await?;
         Ok(Lease::Http1(Own {
@@ -417,7 +436,10 @@ impl Pool {
                 }
                 if pool.add(&worker).await.is_err() {
                     let address = pool.target.address;
-                    let verdict = worker.view.borrow_mut().probed(address, false, worker.now());
+                    let verdict = worker
+                        .view
+                        .borrow_mut()
+                        .probed(address, false, worker.now());
                     worker.heed(verdict, address, &pool.cluster);
                     break;
                 }
@@ -428,12 +450,14 @@ impl Pool {
 
     fn young(&self) -> usize {
         let all = self.shared.borrow();
-        all.iter().filter(|one| !one.old.get() && !one.sender.is_closed()).count()
+        all.iter()
+            .filter(|one| !one.old.get() && !one.sender.is_closed())
+            .count()
     }
 
     /// Makes a connection and puts it into the pool.
     async fn add(self: &Rc<Self>, worker: &Rc<Worker>) -> Result<(), DialError> {
-        let dialed = dial(&worker.credentials, &self.target, worker.now()).await?;
+        let dialed = dial(worker, &self.target).await?;
         let far = self.far(worker, &dialed);
         let http2 = match self.shape {
             Shape::Http1 => false,
@@ -461,7 +485,9 @@ impl Pool {
             streams: Cell::new(0),
             served: Cell::new(0),
             used_at: Cell::new(now),
-            dies: self.gateway.then(|| now + GATEWAY_AGE.mul_f64(0.75 + worker.share() / 2.0)),
+            dies: self
+                .gateway
+                .then(|| now + GATEWAY_AGE.mul_f64(0.75 + worker.share() / 2.0)),
             old: Cell::new(false),
         }));
         Ok(())
@@ -519,10 +545,15 @@ impl Pool {
         } else {
             (LOCAL_PING, LOCAL_PONG)
         };
+        let options = self.cluster.settings().http2;
         let (sender, connection) = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
-            .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_stream_window_size(options.initial_stream_window.unwrap_or(STREAM_WINDOW))
+            .initial_connection_window_size(
+                options
+                    .initial_connection_window
+                    .unwrap_or(CONNECTION_WINDOW),
+            )
             .max_frame_size(FRAME)
             .max_header_list_size(HEAD_LIMIT)
             .max_send_buf_size(SEND_BUFFER)
@@ -560,9 +591,9 @@ impl Pool {
         if self.used.replace(false) {
             self.used_at.set(now);
         }
-        self.idle
-            .borrow_mut()
-            .retain(|one| !one.sender.is_closed() && now.duration_since(one.since) < self.idle_time);
+        self.idle.borrow_mut().retain(|one| {
+            !one.sender.is_closed() && now.duration_since(one.since) < self.idle_time
+        });
         let mut all = self.shared.borrow_mut();
         let mut renew = false;
         all.retain(|one| {
@@ -573,7 +604,9 @@ impl Pool {
             if one.streams.get() == 0 && unused >= self.idle_time {
                 return false;
             }
-            let worn = self.max_requests.is_some_and(|most| one.served.get() >= most);
+            let worn = self
+                .max_requests
+                .is_some_and(|most| one.served.get() >= most);
             if worn || one.dies.is_some_and(|dies| now >= dies) {
                 one.old.set(true);
                 // an old connection that nobody needs is not replaced before somebody needs one
@@ -587,7 +620,27 @@ impl Pool {
         if renew {
             self.grow(worker);
         }
-        any || !self.idle.borrow().is_empty() || now.duration_since(self.used_at.get()) < self.idle_time
+        any || !self.idle.borrow().is_empty()
+            || now.duration_since(self.used_at.get()) < self.idle_time
+    }
+}
+
+/// Counts a request for as long as it waits for a connection.
+struct Waiting<'a> {
+    worker: &'a Worker,
+    cluster: &'a Cluster,
+}
+
+impl<'a> Waiting<'a> {
+    fn count(worker: &'a Worker, cluster: &'a Cluster) -> Self {
+        worker.view.borrow_mut().waits(cluster);
+        Waiting { worker, cluster }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.worker.view.borrow_mut().waited(self.cluster);
     }
 }
 
@@ -649,8 +702,8 @@ impl Drop for Stretch {
 #[derive(Debug)]
 pub(crate) struct SendError {
     pub(crate) error: hyper::Error,
-    /// Not a byte of the request was sent.
-    pub(crate) unsent: bool,
+    /// The request's headers, when not a byte of it was sent.
+    pub(crate) unsent: Option<HeaderMap>,
 }
 
 impl Lease {
@@ -675,15 +728,29 @@ impl Lease {
     }
 
     /// Sends a request and waits for the head of its answer.
-    pub(crate) async fn send(&mut self, request: Request<Sent>) -> Result<Response<Incoming>, SendError> {
+    pub(crate) async fn send(
+        &mut self,
+        request: Request<Sent>,
+    ) -> Result<Response<Incoming>, SendError> {
         let failed = |mut error: hyper::client::conn::TrySendError<Request<Sent>>| SendError {
-            unsent: error.take_message().is_some(),
+            unsent: error
+                .take_message()
+                .map(|request| request.into_parts().0.headers),
             error: error.into_error(),
         };
         match self {
-            Lease::Http1(Own { sender: Some(sender), .. }) => sender.try_send_request(request).await.map_err(failed),
+            Lease::Http1(Own {
+                sender: Some(sender),
+                ..
+            }) => sender.try_send_request(request).await.map_err(failed),
             Lease::Http1(_) => unreachable!("a lease has its connection until it is released"),
-            Lease::Http2(stretch) => stretch.0.sender.clone().try_send_request(request).await.map_err(failed),
+            Lease::Http2(stretch) => stretch
+                .0
+                .sender
+                .clone()
+                .try_send_request(request)
+                .await
+                .map_err(failed),
         }
     }
 

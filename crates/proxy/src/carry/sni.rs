@@ -7,13 +7,13 @@
 //! Source: RFC 8446 sections 4.1.2, 4.2 and 5.1; RFC 6066 section 3 (server_name); RFC 7301 section 3.1 (ALPN).
 
 /// Bytes of a ClientHello message that are read at most.
-pub const MESSAGE_LIMIT: usize = 16 * 1024;
+pub(crate) const MESSAGE_LIMIT: usize = 16 * 1024;
 /// Bytes of a connection, record headers included, that are read at most before its ClientHello is whole.
-pub const RAW_LIMIT: usize = 32 * 1024;
+pub(crate) const RAW_LIMIT: usize = 32 * 1024;
 /// Extensions that a ClientHello may have; browsers send about twenty.
-pub const EXTENSION_LIMIT: usize = 128;
+pub(crate) const EXTENSION_LIMIT: usize = 128;
 /// The longest server name, a DNS name's limit.
-pub const NAME_LIMIT: usize = 255;
+pub(crate) const NAME_LIMIT: usize = 255;
 
 const RECORD_HEADER: usize = 5;
 const RECORD_LIMIT: usize = 1 << 14;
@@ -25,16 +25,16 @@ const NAME_TYPE_HOST: u8 = 0;
 
 /// What a ClientHello says about where it wants to go.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct ClientHello {
+pub(crate) struct ClientHello {
     /// The server name, in lower case; `None` when the client named none.
-    pub server_name: Option<String>,
+    pub(crate) server_name: Option<String>,
     /// The application protocols offered, in the client's order.
-    pub alpn: Vec<Vec<u8>>,
+    pub(crate) alpn: Vec<Vec<u8>>,
 }
 
 /// Why bytes are not a ClientHello that we act on. None of them gets better by reading on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum HelloError {
+pub(crate) enum HelloError {
     /// The first byte belongs to no TLS handshake.
     #[error("the connection does not begin with a TLS handshake")]
     NotTls,
@@ -63,54 +63,52 @@ pub enum HelloError {
 
 /// Reads one ClientHello piece by piece.
 #[derive(Debug, Default)]
-pub struct HelloReader {
-    raw: Vec<u8>,
-    scanned: usize,
+pub(crate) struct HelloReader {
+    /// Bytes of an unfinished record header.
+    header: Vec<u8>,
     record_left: usize,
+    records: bool,
+    pushed: usize,
     message: Vec<u8>,
 }
 
 impl HelloReader {
     /// Takes the next bytes of the connection. `Ok(None)` asks for more of them.
     ///
-    /// Bytes after the message are kept with the rest of the connection's beginning, see [`HelloReader::into_raw`].
-    pub fn push(&mut self, bytes: &[u8]) -> Result<Option<ClientHello>, HelloError> {
-        self.raw.extend_from_slice(bytes);
+    pub(crate) fn push(&mut self, mut bytes: &[u8]) -> Result<Option<ClientHello>, HelloError> {
+        self.pushed += bytes.len();
         loop {
             if self.record_left == 0 {
-                let rest = &self.raw[self.scanned..];
-                if rest.first().is_some_and(|kind| *kind != CONTENT_HANDSHAKE) {
-                    return Err(if self.scanned == 0 {
-                        HelloError::NotTls
-                    } else {
+                let missing = RECORD_HEADER - self.header.len();
+                let (taken, rest) = bytes.split_at(missing.min(bytes.len()));
+                self.header.extend_from_slice(taken);
+                bytes = rest;
+                let wrong = matches!(self.header[..], [kind, ..] if kind != CONTENT_HANDSHAKE)
+                    || matches!(self.header[..], [_, major, ..] if major != 3);
+                if wrong {
+                    return Err(if self.records {
                         HelloError::Record
+                    } else {
+                        HelloError::NotTls
                     });
                 }
-                if rest.get(1).is_some_and(|major| *major != 3) {
-                    return Err(if self.scanned == 0 {
-                        HelloError::NotTls
-                    } else {
-                        HelloError::Record
-                    });
-                }
-                let Some(header) = rest.first_chunk::<RECORD_HEADER>() else {
+                let [_, _, _, high, low] = self.header[..] else {
                     return self.more();
                 };
-                let length = usize::from(u16::from_be_bytes([header[3], header[4]]));
-                if length == 0 || length > RECORD_LIMIT {
+                self.record_left = usize::from(u16::from_be_bytes([high, low]));
+                if self.record_left == 0 || self.record_left > RECORD_LIMIT {
                     return Err(HelloError::Record);
                 }
-                self.scanned += RECORD_HEADER;
-                self.record_left = length;
+                self.header.clear();
+                self.records = true;
             }
-            let rest = &self.raw[self.scanned..];
-            let take = rest.len().min(self.record_left);
-            if take == 0 {
+            let (taken, rest) = bytes.split_at(self.record_left.min(bytes.len()));
+            if taken.is_empty() {
                 return self.more();
             }
-            self.message.extend_from_slice(&rest[..take]);
-            self.scanned += take;
-            self.record_left -= take;
+            self.message.extend_from_slice(taken);
+            self.record_left -= taken.len();
+            bytes = rest;
             if let Some(hello) = whole_message(&self.message)? {
                 return read_hello(hello).map(Some);
             }
@@ -118,15 +116,10 @@ impl HelloReader {
     }
 
     fn more(&self) -> Result<Option<ClientHello>, HelloError> {
-        if self.raw.len() >= RAW_LIMIT {
+        if self.pushed >= RAW_LIMIT {
             return Err(HelloError::Oversized);
         }
         Ok(None)
-    }
-
-    /// Every byte that was pushed, to be sent on or read again by the one who answers the handshake.
-    pub fn into_raw(self) -> Vec<u8> {
-        self.raw
     }
 }
 

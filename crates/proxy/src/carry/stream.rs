@@ -19,6 +19,8 @@ pub(crate) enum Stream {
     Rewound(Rewound<TcpStream>),
     /// A caller's, whose TLS ends here.
     Server(Box<server::TlsStream<Rewound<TcpStream>>>),
+    /// The same, some of whose plaintext was read already.
+    RewoundServer(Box<Rewound<server::TlsStream<Rewound<TcpStream>>>>),
     /// To an upstream, by TLS.
     Client(Box<client::TlsStream<TcpStream>>),
 }
@@ -29,19 +31,28 @@ macro_rules! each {
             Stream::Plain($inner) => $what,
             Stream::Rewound($inner) => $what,
             Stream::Server($inner) => $what,
+            Stream::RewoundServer($inner) => $what,
             Stream::Client($inner) => $what,
         }
     };
 }
 
 impl AsyncRead for Stream {
-    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         each!(self.get_mut(), inner => Pin::new(inner).poll_read(cx, buffer))
     }
 }
 
 impl AsyncWrite for Stream {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
         each!(self.get_mut(), inner => Pin::new(inner).poll_write(cx, bytes))
     }
 

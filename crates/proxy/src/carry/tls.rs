@@ -1,19 +1,21 @@
 //! TLS of both sides: whom we demand to meet, and who was met.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_decide::{DownstreamTls, IdentityMatch, MutualTls};
 use catamaran_identity::{ClientAuth, Credentials, PeerError, PeerRole, PeerRule};
 use catamaran_model::{Fingerprint, SpiffeId, Timestamp};
-use rustls::ServerConfig;
+use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::detect::Rewound;
 
 /// How long a caller's handshake may take.
-pub const ACCEPT_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const ACCEPT_WAIT: Duration = Duration::from_secs(5);
 /// Plaintext that a TLS stream keeps at most when the network does not take it.
 pub(crate) const TLS_BUFFER: usize = 64 * 1024;
 
@@ -34,18 +36,115 @@ pub(crate) enum AcceptError {
     Peer(#[from] PeerError),
 }
 
-/// What a chain's TLS needs of rustls.
-pub(crate) fn server_config(
-    credentials: &Credentials,
-    tls: &DownstreamTls,
-) -> Result<Arc<ServerConfig>, rustls::Error> {
-    let alpn: Vec<&[u8]> = tls.alpn.iter().map(|name| name.as_bytes()).collect();
-    let auth = if tls.require_client_certificate {
-        ClientAuth::Required
-    } else {
-        ClientAuth::Optional
-    };
-    credentials.server_config(&alpn, auth)
+/// Configurations that a worker keeps; beyond it they are made anew.
+const CONFIGS: usize = 1024;
+
+/// Which of a cluster's application protocols are offered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Offer {
+    /// All that the cluster names.
+    All,
+    /// Without HTTP/2: for clusters of HTTP/1, and for requests that change the protocol.
+    WithoutHttp2,
+    /// Without any HTTP: for connections carried as a whole.
+    Opaque,
+}
+
+impl Offer {
+    fn has(self, name: &[u8]) -> bool {
+        match self {
+            Offer::All => true,
+            Offer::WithoutHttp2 => !is_http2(name),
+            Offer::Opaque => !is_http2(name) && !is_http1(name),
+        }
+    }
+}
+
+/// Whether an application protocol is HTTP/2, in its own name or Istio's.
+pub(crate) fn is_http2(alpn: &[u8]) -> bool {
+    matches!(alpn, b"h2" | b"istio-h2")
+}
+
+/// Whether an application protocol is HTTP/1, in its own name or Istio's.
+pub(crate) fn is_http1(alpn: &[u8]) -> bool {
+    matches!(
+        alpn,
+        b"http/1.1" | b"http/1.0" | b"istio-http/1.1" | b"istio-http/1.0"
+    )
+}
+
+type Issuers = Option<Arc<[Fingerprint]>>;
+
+/// A configuration, and the settings at whose addresses it is filed: held, so that no others take their place.
+type Client = (Arc<MutualTls>, Issuers, Arc<ClientConfig>);
+type Server = (Arc<DownstreamTls>, Arc<ServerConfig>);
+
+/// rustls' configurations in use by a worker, found by the settings that they were made of. They stay good when the
+/// certificate changes.
+#[derive(Default)]
+pub(crate) struct Configs {
+    clients: RefCell<HashMap<(usize, usize, Offer), Client>>,
+    servers: RefCell<HashMap<usize, Server>>,
+}
+
+impl Configs {
+    /// What a chain's TLS needs of rustls.
+    pub(crate) fn server(
+        &self,
+        credentials: &Credentials,
+        tls: &Arc<DownstreamTls>,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let key = Arc::as_ptr(tls) as usize;
+        let mut servers = self.servers.borrow_mut();
+        if let Some((_, config)) = servers.get(&key) {
+            return Ok(config.clone());
+        }
+        let alpn: Vec<&[u8]> = tls.alpn.iter().map(|name| name.as_bytes()).collect();
+        let auth = if tls.require_client_certificate {
+            ClientAuth::Required
+        } else {
+            ClientAuth::Optional
+        };
+        let config = credentials.server_config(&alpn, auth)?;
+        if servers.len() >= CONFIGS {
+            servers.clear();
+        }
+        servers.insert(key, (tls.clone(), config.clone()));
+        Ok(config)
+    }
+
+    /// What a cluster's TLS needs of rustls.
+    pub(crate) fn client(
+        &self,
+        credentials: &Credentials,
+        tls: &Arc<MutualTls>,
+        issuers: &Issuers,
+        offer: Offer,
+    ) -> Result<Arc<ClientConfig>, RuleError> {
+        let issuers_at = issuers
+            .as_ref()
+            .map_or(0, |issuers| Arc::as_ptr(issuers).cast::<u8>() as usize);
+        let key = (Arc::as_ptr(tls) as usize, issuers_at, offer);
+        let mut clients = self.clients.borrow_mut();
+        if let Some((_, _, config)) = clients.get(&key) {
+            return Ok(config.clone());
+        }
+        let rule = peer_rule(tls, issuers.as_deref())?;
+        let alpn: Vec<&[u8]> = tls
+            .alpn
+            .iter()
+            .map(|name| name.as_bytes())
+            .filter(|name| offer.has(name))
+            .collect();
+        let config = credentials
+            .client_config(&rule, &alpn)
+            .map_err(|error| RuleError::Setup(error.to_string()))?;
+        if clients.len() >= CONFIGS {
+            clients.clear();
+        }
+        clients.insert(key, (tls.clone(), issuers.clone(), config.clone()));
+        Ok(config)
+    }
 }
 
 /// Ends a caller's TLS here. Gives the connection, and the caller's identity if it proved one.
@@ -55,8 +154,9 @@ pub(crate) async fn accept(
     stream: Rewound<TcpStream>,
     now: Timestamp,
 ) -> Result<(Box<server::TlsStream<Rewound<TcpStream>>>, Option<Arc<str>>), AcceptError> {
-    let accepting = TlsAcceptor::from(config)
-        .accept_with(stream, |connection| connection.set_buffer_limit(Some(TLS_BUFFER)));
+    let accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
+        connection.set_buffer_limit(Some(TLS_BUFFER))
+    });
     let stream = tokio::time::timeout(ACCEPT_WAIT, accepting)
         .await
         .map_err(|_| AcceptError::Slow)?
@@ -70,15 +170,20 @@ pub(crate) async fn accept(
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum RuleError {
     /// It names identities by their beginning, or accepts any.
-    #[error("the cluster accepts identities by pattern, which is not implemented for upstreams; list them")]
+    #[error(
+        "the cluster accepts identities by pattern, which is not implemented for upstreams; list them"
+    )]
     Pattern,
     /// It names something that is no identity.
     #[error("the cluster accepts {0:?}, which is not an identity of a mesh")]
     NotAnIdentity(Arc<str>),
+    /// rustls does not take them.
+    #[error("our TLS cannot be set up: {0}")]
+    Setup(String),
 }
 
 /// Whom we demand to meet. Fails closed: what cannot be checked exactly is not connected to.
-pub(crate) fn peer_rule(tls: &MutualTls, issuers: Option<&[Fingerprint]>) -> Result<PeerRule, RuleError> {
+fn peer_rule(tls: &MutualTls, issuers: Option<&[Fingerprint]>) -> Result<PeerRule, RuleError> {
     if tls.allowed.is_empty() {
         return Err(RuleError::Pattern);
     }

@@ -1,6 +1,6 @@
 //! What one worker thread has for itself.
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -8,11 +8,12 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use catamaran_decide::{Cluster, Forward, Outcome, Table, Verdict, View};
 use catamaran_identity::Credentials;
-use catamaran_model::Timestamp;
-use tokio::sync::watch;
+use catamaran_model::{ClusterName, Timestamp};
+use tokio::sync::{Notify, watch};
 
+use super::Settings;
 use super::pool::Pools;
-use super::{Role, Settings};
+use super::tls::Configs;
 use crate::report::{Flags, Party, Reporter, Scribe, Security, Subject, SubjectId};
 
 /// One worker's share of the proxy. Everything on its thread holds it by `Rc`.
@@ -21,15 +22,18 @@ pub(crate) struct Worker {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) scribe: Scribe,
     pub(crate) pools: Pools,
+    pub(crate) configs: Configs,
     pub(crate) view: RefCell<View>,
     /// Turns true when no new work is wanted.
     pub(crate) draining: watch::Receiver<bool>,
-    table: RefCell<(watch::Receiver<Arc<Table>>, Rc<Arc<Table>>)>,
+    tables: RefCell<watch::Receiver<Arc<Table>>>,
+    table: RefCell<Arc<Table>>,
     began: Instant,
     began_at: Timestamp,
     tickets: Cell<u64>,
     seed: u64,
     connections: Cell<usize>,
+    emptied: Notify,
 }
 
 impl Worker {
@@ -44,32 +48,39 @@ impl Worker {
         let table = tables.borrow_and_update().clone();
         let mut view = View::new(seed);
         view.adopt(&table);
-        let since_epoch = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let since_epoch = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default();
         Rc::new(Worker {
             settings,
             credentials,
             scribe,
             pools: Pools::default(),
+            configs: Configs::default(),
             view: RefCell::new(view),
             draining,
-            table: RefCell::new((tables, Rc::new(table))),
+            tables: RefCell::new(tables),
+            table: RefCell::new(table),
             began: Instant::now(),
             began_at: Timestamp(since_epoch.as_millis() as u64),
             tickets: Cell::new(seed),
             seed,
             connections: Cell::new(0),
+            emptied: Notify::new(),
         })
     }
 
     /// The present table. Looks for a newer one first, which costs one atomic read.
-    pub(crate) fn table(&self) -> Rc<Arc<Table>> {
-        let mut slot = self.table.borrow_mut();
-        if slot.0.has_changed().unwrap_or(false) {
-            let table = slot.0.borrow_and_update().clone();
+    ///
+    /// What it gives must be let go before anything is waited for.
+    pub(crate) fn table(&self) -> Ref<'_, Arc<Table>> {
+        let mut tables = self.tables.borrow_mut();
+        if tables.has_changed().unwrap_or(false) {
+            let table = tables.borrow_and_update().clone();
             self.view.borrow_mut().adopt(&table);
-            slot.1 = Rc::new(table);
+            *self.table.borrow_mut() = table;
         }
-        slot.1.clone()
+        self.table.borrow()
     }
 
     /// The time, which never runs backwards here.
@@ -98,13 +109,9 @@ impl Worker {
         (self.lot() >> 11) as f64 / (1u64 << 53) as f64
     }
 
-    pub(crate) fn is_draining(&self) -> bool {
-        *self.draining.borrow()
-    }
-
     /// Begins an attempt; its end is told to what is given.
-    pub(crate) fn begin(self: &Rc<Self>, forward: Forward, again: bool) -> InFlight {
-        self.view.borrow_mut().begin(&forward, again, self.now());
+    pub(crate) fn begin(self: &Rc<Self>, forward: Forward) -> InFlight {
+        self.view.borrow_mut().begin(&forward);
         InFlight {
             worker: self.clone(),
             forward,
@@ -127,13 +134,20 @@ impl Worker {
         Admitted(self.clone())
     }
 
-    /// How many connections of callers there are.
-    pub(crate) fn connections(&self) -> usize {
-        self.connections.get()
+    /// Waits until no caller is left.
+    pub(crate) async fn emptied(&self) {
+        while self.connections.get() > 0 {
+            self.emptied.notified().await;
+        }
     }
 
     /// Who is told about when this workload calls a cluster.
-    pub(crate) fn outbound_subject(&self, cluster: Option<&Cluster>, place: Option<&str>, peer: Option<&str>) -> SubjectId {
+    pub(crate) fn outbound_subject(
+        &self,
+        cluster: Option<&Cluster>,
+        place: Option<&str>,
+        peer: Option<&str>,
+    ) -> SubjectId {
         let unknown = || Arc::<str>::from("unknown");
         let mut destination = Party::unknown();
         if let Some(place) = place {
@@ -165,7 +179,13 @@ impl Worker {
     }
 
     /// Who is told about when somebody calls this workload.
-    pub(crate) fn inbound_subject(&self, peer: Option<&str>) -> SubjectId {
+    ///
+    /// Which of the workload's services was called is known by the server name alone, and only when it is one of its namespace.
+    pub(crate) fn inbound_subject(
+        &self,
+        peer: Option<&str>,
+        server_name: Option<&str>,
+    ) -> SubjectId {
         let mut source = Party::unknown();
         if let Some(peer) = peer {
             source.principal = Arc::from(peer);
@@ -175,12 +195,21 @@ impl Worker {
             }
         }
         let own = &self.settings.own;
+        let (service, service_name) = server_name
+            .and_then(|name| ClusterName::parse_sni(name).ok())
+            .and_then(|name| {
+                let mut parts = name.host.split('.');
+                let short = parts.next()?;
+                (parts.next() == Some(&*own.namespace))
+                    .then(|| (Arc::from(&*name.host), Arc::from(short)))
+            })
+            .unwrap_or_else(|| (Arc::from("unknown"), own.app.clone()));
         self.scribe.subject(&Subject {
             reporter: Reporter::Destination,
             source,
             destination: own.clone(),
-            service: Arc::from("unknown"),
-            service_name: own.app.clone(),
+            service,
+            service_name,
             service_namespace: own.namespace.clone(),
             security: if peer.is_some() {
                 Security::MutualTls
@@ -188,11 +217,6 @@ impl Worker {
                 Security::None
             },
         })
-    }
-
-    /// Which way a connection goes, for the log.
-    pub(crate) fn is_gateway(&self) -> bool {
-        self.settings.role == Role::Gateway
     }
 }
 
@@ -207,7 +231,11 @@ pub(crate) struct Admitted(Rc<Worker>);
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.0.connections.set(self.0.connections.get() - 1);
+        let left = self.0.connections.get() - 1;
+        self.0.connections.set(left);
+        if left == 0 {
+            self.0.emptied.notify_one();
+        }
     }
 }
 
@@ -220,22 +248,25 @@ pub(crate) struct InFlight {
 
 impl InFlight {
     /// Says how it ended.
-    pub(crate) fn finish(mut self, outcome: Outcome) {
-        self.end(outcome);
-    }
-
-    fn end(&mut self, outcome: Outcome) {
+    pub(crate) fn finish(&mut self, outcome: Outcome) {
         self.done = true;
         let worker = &self.worker;
-        let verdict = worker.view.borrow_mut().finish(&self.forward, outcome, worker.now());
-        worker.heed(verdict, self.forward.endpoint.address, &self.forward.cluster);
+        let verdict = worker
+            .view
+            .borrow_mut()
+            .finish(&self.forward, outcome, worker.now());
+        worker.heed(
+            verdict,
+            self.forward.endpoint.address,
+            &self.forward.cluster,
+        );
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
         if !self.done {
-            self.end(Outcome::Abandoned);
+            self.finish(Outcome::Abandoned);
         }
     }
 }

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 
 use super::*;
-use crate::fixture::key;
+use crate::fixture::{World, cluster, key};
 
 fn give(names: &[String]) -> VirtualAddresses {
     let keys: Vec<ServiceKey> = names.iter().map(|name| key(name)).collect();
@@ -56,4 +56,14 @@ fn when_all_addresses_are_given_the_rest_is_named() {
         left_out,
         ["default/s65534", "default/s65535", "default/s65536"]
     );
+}
+
+#[test]
+fn an_unspecified_address_is_none() {
+    let world = World::default().vip("default/a", "cluster-1", "0.0.0.0");
+    let service = &world.snapshot.services[&key("default/a")];
+    let home = cluster("cluster-1");
+    assert!(VirtualAddresses::wanted(service, &home));
+    let given = give(&["default/a".to_owned()]).of(service, &home).unwrap();
+    assert!(given.to_string().starts_with("240.240."), "{given}");
 }

@@ -11,7 +11,10 @@ impl Body for Frames {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         Poll::Ready(self.0.pop_front().map(Ok))
     }
 
@@ -21,10 +24,17 @@ impl Body for Frames {
 }
 
 fn chunks(sizes: &[usize]) -> Frames {
-    Frames(sizes.iter().map(|size| Frame::data(Bytes::from(vec![b'x'; *size]))).collect())
+    Frames(
+        sizes
+            .iter()
+            .map(|size| Frame::data(Bytes::from(vec![b'x'; *size])))
+            .collect(),
+    )
 }
 
-async fn read<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(sent: Sent<B>) -> (usize, Option<HeaderMap>) {
+async fn read<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(
+    sent: Sent<B>,
+) -> (usize, Option<HeaderMap>) {
     let all = sent.collect().await.unwrap();
     let trailers = all.trailers().cloned();
     (all.to_bytes().len(), trailers)
@@ -33,7 +43,10 @@ async fn read<B: Body<Data = Bytes, Error = hyper::Error> + Unpin>(sent: Sent<B>
 #[tokio::test(flavor = "current_thread")]
 async fn a_small_body_is_sent_again_whole_with_its_trailers() {
     let mut frames = chunks(&[100, 200]);
-    let trailers = HeaderMap::from_iter([(http::HeaderName::from_static("t"), http::HeaderValue::from_static("1"))]);
+    let trailers = HeaderMap::from_iter([(
+        http::HeaderName::from_static("t"),
+        http::HeaderValue::from_static("1"),
+    )]);
     frames.0.push_back(Frame::trailers(trailers.clone()));
     let original = Original::new(frames, true);
     let mut first = original.send();

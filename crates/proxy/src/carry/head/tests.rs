@@ -30,8 +30,15 @@ fn what_is_for_one_hop_stays_there() {
     );
     let head = Head::take(&mut asked).unwrap();
     assert_eq!(head.authority(), "hello:5000");
-    assert!(head.upgrade.is_none(), "upgrade without Connection: upgrade is nothing");
-    let mut left: Vec<_> = head.headers.iter().map(|(n, v)| format!("{n}={}", v.to_str().unwrap())).collect();
+    assert!(
+        head.upgrade.is_none(),
+        "upgrade without Connection: upgrade is nothing"
+    );
+    let mut left: Vec<_> = head
+        .headers
+        .iter()
+        .map(|(n, v)| format!("{n}={}", v.to_str().unwrap()))
+        .collect();
     left.sort();
     assert_eq!(left, ["te=trailers", "x-kept=2"]);
     let http2 = head.http2(head.headers.clone(), ());
@@ -43,7 +50,11 @@ fn what_is_for_one_hop_stays_there() {
 
 #[test]
 fn an_upgrade_is_asked_for_again() {
-    let asked = &[("host", "a"), ("connection", "keep-alive, Upgrade"), ("upgrade", "websocket")];
+    let asked = &[
+        ("host", "a"),
+        ("connection", "keep-alive, Upgrade"),
+        ("upgrade", "websocket"),
+    ];
     let head = Head::take(&mut request("GET", "/", asked)).unwrap();
     let sent = head.http1(head.headers.clone(), ());
     assert_eq!(sent.headers()["connection"], "upgrade");
@@ -55,8 +66,14 @@ fn requests_that_mean_two_things_are_refused() {
     assert_eq!(refused("CONNECT", "a:1", &[]), HeadError::Connect);
     assert_eq!(refused("GET", "/", &[]), HeadError::NoHost);
     assert_eq!(refused("GET", "/", &[("host", "")]), HeadError::NoHost);
-    assert_eq!(refused("GET", "/", &[("host", "a"), ("host", "b")]), HeadError::ManyHosts);
-    assert_eq!(refused("GET", "/", &[("host", "user@a")]), HeadError::BadHost);
+    assert_eq!(
+        refused("GET", "/", &[("host", "a"), ("host", "b")]),
+        HeadError::ManyHosts
+    );
+    assert_eq!(
+        refused("GET", "/", &[("host", "user@a")]),
+        HeadError::BadHost
+    );
     assert_eq!(refused("GET", "/", &[("host", "a b")]), HeadError::BadHost);
     assert_eq!(refused("GET", "/", &[("host", "a/b")]), HeadError::BadHost);
     assert_eq!(refused("GET", "*", &[("host", "a")]), HeadError::BadPath);
@@ -68,8 +85,30 @@ fn requests_that_mean_two_things_are_refused() {
 
 #[test]
 fn the_absolute_form_overrides_host() {
-    let head = Head::take(&mut request("GET", "http://hello:5000/x", &[("host", "other")])).unwrap();
+    let head = Head::take(&mut request(
+        "GET",
+        "http://hello:5000/x",
+        &[("host", "other")],
+    ))
+    .unwrap();
     assert_eq!(head.authority(), "hello:5000");
     assert_eq!(head.path, "/x");
     assert!(Head::take(&mut request("OPTIONS", "*", &[("host", "a")])).is_ok());
+}
+
+#[test]
+fn pieces_of_a_cookie_are_one_in_http1() {
+    let asked = &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2; c=3")];
+    let head = Head::take(&mut request("GET", "/", asked)).unwrap();
+    let sent = head.http1(head.headers.clone(), ());
+    let cookies: Vec<_> = sent.headers().get_all("cookie").iter().collect();
+    assert_eq!(cookies, ["a=1; b=2; c=3"]);
+    assert_eq!(
+        head.http2(head.headers.clone(), ())
+            .headers()
+            .get_all("cookie")
+            .iter()
+            .count(),
+        2
+    );
 }

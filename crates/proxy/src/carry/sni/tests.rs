@@ -98,7 +98,6 @@ fn every_split_of_a_real_hello_reads_the_same() {
             Ok(whole.clone()),
             "cut at {cut}"
         );
-        assert_eq!(reader.into_raw(), bytes);
     }
 }
 
@@ -116,16 +115,13 @@ fn records_and_segments_of_one_byte_read_the_same() {
             assert_eq!(got, None);
         }
     }
-    assert_eq!(reader.into_raw(), one_by_one);
 }
 
 #[test]
-fn what_follows_the_hello_is_kept() {
+fn what_follows_the_hello_does_not_matter() {
     let mut bytes = real_hello(SNI, &[]);
     bytes.extend(b"\x17\x03\x03\x00\x01x");
-    let mut reader = HelloReader::default();
-    assert!(reader.push(&bytes).unwrap().is_some());
-    assert_eq!(reader.into_raw(), bytes);
+    assert!(read(&bytes).unwrap().is_some());
 }
 
 #[test]
@@ -188,7 +184,7 @@ fn oversized_hellos_are_refused_before_they_are_read() {
         .map(|piece| reader.push(piece))
         .find(|got| *got != Ok(None));
     assert_eq!(end, Some(Err(HelloError::Oversized)));
-    assert!(reader.into_raw().len() <= RAW_LIMIT + 100);
+    assert!(reader.pushed <= RAW_LIMIT + 100);
 }
 
 #[test]

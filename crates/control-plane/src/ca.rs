@@ -1,0 +1,215 @@
+//! `istio.v1.auth.IstioCertificateService`: signs for who proves to be somebody, and for nobody else.
+//!
+//! Proof is a one-time join token (`authorization: Bearer TOKEN`), or the certificate of this instance that the connection
+//! shows and that is still valid. The identity comes from the proof, never from the request. A token is used up only by a
+//! request that gets its certificate, and by one of those that race for it.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_identity::{Csr, JoinRecord, JoinToken, LEAF_LIFE, MIN_LEAF_LIFE};
+use catamaran_model::{ClusterId, SpiffeId, Timestamp};
+use catamaran_wire::csr::{IstioCertificateRequest, IstioCertificateResponse};
+use catamaran_wire::grpc::IstioCertificateService;
+use prometheus_client::metrics::counter::Counter;
+use serde::Deserialize;
+use tonic::{Request, Response, Status};
+
+use crate::serving::{Authority, Caller};
+
+/// The largest record of a token.
+const MAX_RECORD: u64 = 16 << 10;
+/// Records that are looked at for one token.
+const MAX_RECORDS: usize = 10_000;
+
+/// Signs for proxies.
+pub(crate) struct Signer {
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) cluster: ClusterId,
+    /// `private/join`
+    pub(crate) join: PathBuf,
+    pub(crate) now: fn() -> Timestamp,
+    pub(crate) signed: Counter,
+    pub(crate) refused: Counter,
+}
+
+/// Who asks, and what proves it.
+struct Proof {
+    identity: SpiffeId,
+    /// The record of the token, to be used up.
+    record: Option<PathBuf>,
+}
+
+impl IstioCertificateService for Signer {
+    async fn create_certificate(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let answer = self.answer(request).await;
+        match &answer {
+            Ok(_) => self.signed.inc(),
+            Err(_) => self.refused.inc(),
+        };
+        answer
+    }
+}
+
+impl Signer {
+    async fn answer(
+        &self,
+        request: Request<IstioCertificateRequest>,
+    ) -> Result<Response<IstioCertificateResponse>, Status> {
+        let now = (self.now)();
+        let issuer = self.authority.issuer().ok_or_else(|| {
+            Status::unavailable("the control plane has no authority to sign with yet; try again")
+        })?;
+        let proof = self.proof(&request, now).await?;
+        let address = request.extensions().get::<Arc<Caller>>().map(|caller| caller.address);
+        let identity = proof.identity.clone();
+        let asked = request.into_inner();
+        let life = u64::try_from(asked.validity_duration).ok().filter(|seconds| *seconds > 0);
+        let life = life.map(|seconds| Duration::from_secs(seconds).clamp(MIN_LEAF_LIFE, LEAF_LIFE));
+        let signed = tokio::task::spawn_blocking(move || {
+            let csr = Csr::from_pem(&asked.csr).map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let issued = issuer.sign(&csr, &proof.identity, life, now).map_err(refusal)?;
+            if let Some(record) = proof.record {
+                use_up(&record)?;
+            }
+            Ok::<_, Status>(issued)
+        });
+        let issued = signed.await.map_err(|error| Status::internal(error.to_string()))??;
+        tracing::info!(%identity, ?address, "signed until {}", crate::status::utc(issued.facts.not_after));
+        Ok(Response::new(IstioCertificateResponse { cert_chain: issued.pems() }))
+    }
+
+    async fn proof(&self, request: &Request<IstioCertificateRequest>, now: Timestamp) -> Result<Proof, Status> {
+        if let Some(header) = request.metadata().get("authorization") {
+            let bearer = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+            let text = bearer.ok_or_else(|| {
+                Status::unauthenticated("the authorization header must be `Bearer` and a join token")
+            })?;
+            let token = JoinToken::parse(text).map_err(|error| Status::unauthenticated(error.to_string()))?;
+            let (join, cluster) = (self.join.clone(), self.cluster.clone());
+            let found = tokio::task::spawn_blocking(move || find(&join, &token, &cluster, now));
+            return found.await.map_err(|error| Status::internal(error.to_string()))?;
+        }
+        let caller = request
+            .extensions()
+            .get::<Arc<Caller>>()
+            .ok_or_else(|| Status::internal("the connection is not known"))?;
+        let peer = caller.peer(now).map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let peer = peer.ok_or_else(|| {
+            Status::unauthenticated(
+                "nothing proves who asks: show a join token (authorization: Bearer TOKEN), or the certificate that this \
+                 instance issued before",
+            )
+        })?;
+        if !self.authority.issued(&peer, now) {
+            return Err(Status::permission_denied(format!(
+                "the certificate of {} was not issued by this instance; ask the control plane of its own cluster",
+                peer.id
+            )));
+        }
+        Ok(Proof { identity: peer.id, record: None })
+    }
+}
+
+fn refusal(error: catamaran_identity::SignError) -> Status {
+    use catamaran_identity::SignError as E;
+    let text = error.to_string();
+    match error {
+        E::Csr(_) | E::Life(_) => Status::invalid_argument(text),
+        E::OtherIdentity { .. } | E::OtherTrustDomain { .. } => Status::permission_denied(text),
+        E::IssuerNotValid { .. } => Status::unavailable(text),
+        E::Key(_) | E::Broken(_) => Status::internal(text),
+    }
+}
+
+/// A record as the node writes it.
+#[derive(Deserialize)]
+struct Record {
+    sha256: String,
+    identity: String,
+    cluster: String,
+    expires: Expires,
+}
+
+/// Milliseconds since the Unix epoch, or RFC 3339.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Expires {
+    Millis(u64),
+    Text(String),
+}
+
+impl Record {
+    fn read(path: &Path) -> Option<JoinRecord> {
+        if std::fs::metadata(path).ok()?.len() > MAX_RECORD {
+            return None;
+        }
+        let record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
+        let expires = match record.expires {
+            Expires::Millis(millis) => Timestamp(millis),
+            Expires::Text(text) => {
+                let format = &time::format_description::well_known::Rfc3339;
+                let at = time::OffsetDateTime::parse(&text, format).ok()?;
+                Timestamp(u64::try_from(at.unix_timestamp()).ok()?.saturating_mul(1000))
+            }
+        };
+        Some(JoinRecord {
+            sha256: record.sha256,
+            identity: SpiffeId::parse(&record.identity).ok()?,
+            cluster: ClusterId::new(record.cluster).ok()?,
+            expires,
+        })
+    }
+}
+
+/// Looks for the token among the records. Ones that cannot be read are passed over: they prove nothing.
+fn find(join: &Path, token: &JoinToken, cluster: &ClusterId, now: Timestamp) -> Result<Proof, Status> {
+    let entries = std::fs::read_dir(join).map_err(|error| {
+        Status::unavailable(format!("the records of join tokens cannot be read: {error}; try again"))
+    })?;
+    let mut refused = catamaran_identity::JoinError::Unknown;
+    for path in entries.flatten().map(|entry| entry.path()).take(MAX_RECORDS) {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if name.starts_with('.') || !name.ends_with(".json") {
+            continue;
+        }
+        let Some(record) = Record::read(&path) else {
+            continue;
+        };
+        match record.admit(token, cluster, now) {
+            Ok(identity) => {
+                return Ok(Proof { identity: identity.clone(), record: Some(path) });
+            }
+            Err(catamaran_identity::JoinError::Unknown) => {}
+            Err(other) => refused = other,
+        }
+    }
+    Err(Status::unauthenticated(refused.to_string()))
+}
+
+/// Of those that race for a token one renames its record; the others find it gone.
+fn use_up(record: &Path) -> Result<(), Status> {
+    let name = record.file_name().unwrap_or_default().to_string_lossy();
+    let used = record.with_file_name(format!(".used-{name}"));
+    match std::fs::rename(record, &used) {
+        Ok(()) => {
+            // The name is out of reach of requests; a leftover is only litter.
+            let _ = std::fs::remove_file(&used);
+            Ok(())
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            let unknown = catamaran_identity::JoinError::Unknown;
+            Err(Status::unauthenticated(unknown.to_string()))
+        }
+        Err(error) => Err(Status::unavailable(format!(
+            "the join token cannot be marked as used ({error}), so nothing was signed; try again"
+        ))),
+    }
+}
+
+#[cfg(test)]
+mod tests;

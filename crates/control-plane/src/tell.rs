@@ -1,0 +1,658 @@
+//! The one owner of the translation: follows snapshots and puts what changed into the mailboxes of the streams concerned.
+//!
+//! A mailbox holds the latest only, so a proxy that does not read costs one set and nobody else anything. A stream that did
+//! not ask for what changed is not woken: it takes the latest when it has another reason to look.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use catamaran_model::{ClusterId, WorkloadKey};
+use catamaran_process::Process;
+use catamaran_registry::{Freshness, Problem, ProblemKind, Severity, Snapshot};
+use catamaran_translate::{
+    Audience, AudienceId, Capability, ClassId, Engine, ResourceChange, Role,
+};
+use catamaran_xds::{
+    Changed, Current, KindStatus, OfKind, Quarantine, Refusal, ResourceKey, ResourceSet,
+    ServerSession, TypeUrlKind,
+};
+use prometheus_client::metrics::counter::Counter;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::time::Instant;
+
+use crate::places::Places;
+use crate::proxy::{Proxy, namespace};
+
+/// Orders of streams that wait.
+const ORDERS: usize = 1024;
+/// Open streams.
+const STREAMS: usize = 20_000;
+/// Names of changed resources that a mailbox remembers; beyond, the stream compares.
+const CHANGES: usize = 256;
+/// How long after the start streams wait for clusters of which nothing is known. Without it a control plane that lost its disk
+/// would tell proxies that everything of those clusters is gone, a moment before it learns of them.
+const FIRST_LISTS: Duration = Duration::from_secs(5);
+
+/// One stream, as the teller and the people's door see it.
+pub(crate) struct Slot {
+    pub(crate) proxy: Proxy,
+    pub(crate) wake: Notify,
+    mail: Mutex<Mail>,
+    told: Mutex<Told>,
+}
+
+#[derive(Default)]
+struct Mail {
+    set: Option<Arc<ResourceSet>>,
+    /// Where the set differs from the one that was taken last; `None` when that is too much to remember.
+    changed: Option<BTreeSet<ResourceKey>>,
+    revision: Arc<str>,
+    quarantine: Option<Arc<Quarantine>>,
+    end: Option<String>,
+    interest: BTreeMap<TypeUrlKind, Interest>,
+}
+
+#[derive(Default)]
+struct Interest {
+    wildcard: bool,
+    names: BTreeSet<Arc<str>>,
+}
+
+/// How things stand on a stream, for people.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Told {
+    pub(crate) kinds: Vec<KindStatus>,
+    pub(crate) refusals: Vec<Refusal>,
+    /// The last refusal of a whole response.
+    pub(crate) rejected: Option<String>,
+    pub(crate) in_sync: bool,
+}
+
+/// What a stream finds in its mailbox.
+#[derive(Default)]
+pub(crate) struct Letters {
+    pub(crate) current: Option<Current>,
+    pub(crate) quarantine: Option<Arc<Quarantine>>,
+    /// The stream must end, for this reason.
+    pub(crate) end: Option<String>,
+}
+
+impl Slot {
+    pub(crate) fn new(proxy: Proxy) -> Slot {
+        Slot {
+            proxy,
+            wake: Notify::new(),
+            mail: Mutex::default(),
+            told: Mutex::default(),
+        }
+    }
+
+    fn mail(&self) -> MutexGuard<'_, Mail> {
+        self.mail.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes what came since the last time.
+    pub(crate) fn take(&self) -> Letters {
+        let mut mail = self.mail();
+        let revision = mail.revision.clone();
+        let changed = match mail.changed.replace(BTreeSet::new()) {
+            Some(keys) => Changed::Only(keys.into_iter().collect()),
+            None => Changed::Unknown,
+        };
+        Letters {
+            current: mail.set.take().map(|set| Current { set, changed, revision }),
+            quarantine: mail.quarantine.take(),
+            end: mail.end.take(),
+        }
+    }
+
+    /// Notes what the client asked for, so that it is woken for that.
+    pub(crate) fn note_interest(&self, kind: TypeUrlKind, session: &ServerSession) {
+        if let Some((wildcard, names)) = session.interest(kind) {
+            let interest = Interest { wildcard, names: names.clone() };
+            self.mail().interest.insert(kind, interest);
+        }
+    }
+
+    pub(crate) fn note(&self, session: &ServerSession, rejected: Option<String>) {
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.kinds = session.status().collect();
+        told.refusals = session.refusals().cloned().collect();
+        told.in_sync = session.is_in_sync() && !told.kinds.is_empty();
+        if rejected.is_some() {
+            told.rejected = rejected;
+        }
+    }
+
+    /// How things stand.
+    pub(crate) fn told(&self) -> Told {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Puts a new set in; `None` for changes that are not known. Says whether the stream asked for any of them.
+    fn put(&self, set: Arc<ResourceSet>, changes: Option<&[ResourceKey]>, revision: &Arc<str>) -> bool {
+        let mut mail = self.mail();
+        mail.set = Some(set);
+        mail.revision = revision.clone();
+        let Some(keys) = changes else {
+            mail.changed = None;
+            return true;
+        };
+        if let Some(changed) = &mut mail.changed {
+            changed.extend(keys.iter().cloned());
+            if changed.len() > CHANGES {
+                mail.changed = None;
+            }
+        }
+        keys.iter().any(|key| {
+            let interest = mail.interest.get(&key.kind);
+            interest.is_some_and(|interest| interest.wildcard || interest.names.contains(&key.name))
+        })
+    }
+}
+
+/// What streams ask of the teller.
+enum Order {
+    Open(Arc<Slot>, oneshot::Sender<Result<StreamId, String>>),
+    Close(StreamId),
+    Refused(Capability, Refusal),
+    Problems(oneshot::Sender<Vec<Problem>>),
+}
+
+/// One open stream.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct StreamId(u64);
+
+/// How streams and people reach the teller.
+#[derive(Clone)]
+pub(crate) struct Tell {
+    orders: mpsc::Sender<Order>,
+    /// For people: every open stream.
+    streams: Arc<Mutex<BTreeMap<StreamId, Arc<Slot>>>>,
+    open: Arc<AtomicUsize>,
+}
+
+/// An open stream; dropping it closes it.
+pub(crate) struct Opened {
+    id: StreamId,
+    tell: Tell,
+}
+
+impl Tell {
+    /// Opens a stream: its first set is in the slot's mailbox then. Waits until there is something to tell.
+    pub(crate) async fn open(&self, slot: &Arc<Slot>) -> Result<Opened, String> {
+        let (reply, answer) = oneshot::channel();
+        let gone = |_| "the control plane is stopping".to_owned();
+        let order = Order::Open(slot.clone(), reply);
+        self.orders.send(order).await.map_err(|_| gone(()))?;
+        let id = answer.await.map_err(|_| gone(()))??;
+        Ok(Opened { id, tell: self.clone() })
+    }
+
+    /// A proxy refused a version: others like it are not sent it.
+    pub(crate) async fn refused(&self, capability: Capability, refusal: Refusal) {
+        // Only a control plane that stops does not take it.
+        let _ = self.orders.send(Order::Refused(capability, refusal)).await;
+    }
+
+    /// What people should know of what is told.
+    pub(crate) async fn problems(&self) -> Vec<Problem> {
+        let (reply, answer) = oneshot::channel();
+        match self.orders.send(Order::Problems(reply)).await {
+            Ok(()) => answer.await.unwrap_or_default(),
+            Err(_) => Vec::new(),
+        }
+    }
+
+    /// Every open stream.
+    pub(crate) fn streams(&self) -> Vec<Arc<Slot>> {
+        let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
+        streams.values().cloned().collect()
+    }
+
+    /// How many streams are open.
+    pub(crate) fn count(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Opened {
+    fn drop(&mut self) {
+        let (orders, id) = (self.tell.orders.clone(), self.id);
+        if let Err(mpsc::error::TrySendError::Full(order)) = orders.try_send(Order::Close(id)) {
+            tokio::spawn(async move { drop(orders.send(order).await) });
+        }
+    }
+}
+
+/// Starts the teller.
+pub(crate) fn start(
+    local: ClusterId,
+    snapshots: watch::Receiver<Arc<Snapshot>>,
+    process: &Process,
+) -> Tell {
+    let (orders, orders_in) = mpsc::channel(ORDERS);
+    let tell = Tell {
+        orders,
+        streams: Arc::default(),
+        open: Arc::default(),
+    };
+    let metrics = process.metrics();
+    let teller = Teller {
+        engine: Engine::new(Arc::new(Snapshot::empty())),
+        places: Places::new(local.clone()),
+        revision: Arc::from(""),
+        streams: BTreeMap::new(),
+        listening: BTreeMap::new(),
+        of_workload: BTreeMap::new(),
+        quarantines: BTreeMap::new(),
+        waiting: Vec::new(),
+        known: tell.streams.clone(),
+        open: tell.open.clone(),
+        last: 0,
+        patience: Instant::now() + FIRST_LISTS,
+        changed: metrics.counter("catamaran_resources_changed", "Resources that a new picture changed, by class"),
+        woken: metrics.counter("catamaran_streams_woken", "Times that a stream was told of a change"),
+        local,
+    };
+    let stopping = process.stopping();
+    process.run("teller", async move {
+        teller.tell(snapshots, orders_in, stopping.wait()).await;
+        Ok::<(), Infallible>(())
+    });
+    tell
+}
+
+struct Teller {
+    local: ClusterId,
+    engine: Engine,
+    places: Places,
+    revision: Arc<str>,
+    streams: BTreeMap<StreamId, Stream>,
+    listening: BTreeMap<ClassId, BTreeSet<StreamId>>,
+    of_workload: BTreeMap<WorkloadKey, BTreeSet<StreamId>>,
+    quarantines: BTreeMap<Capability, Arc<Quarantine>>,
+    /// Streams that came before there was anything to tell.
+    waiting: Vec<(Arc<Slot>, oneshot::Sender<Result<StreamId, String>>)>,
+    known: Arc<Mutex<BTreeMap<StreamId, Arc<Slot>>>>,
+    open: Arc<AtomicUsize>,
+    last: u64,
+    patience: Instant,
+    changed: Counter,
+    woken: Counter,
+}
+
+struct Stream {
+    audience: Audience,
+    id: AudienceId,
+    classes: Vec<ClassId>,
+    set: Arc<ResourceSet>,
+    slot: Arc<Slot>,
+}
+
+impl Teller {
+    async fn tell(
+        mut self,
+        mut snapshots: watch::Receiver<Arc<Snapshot>>,
+        mut orders: mpsc::Receiver<Order>,
+        stop: impl Future<Output = ()>,
+    ) {
+        tokio::pin!(stop);
+        let first = snapshots.borrow_and_update().clone();
+        self.advance(&first);
+        loop {
+            let waits = !self.waiting.is_empty() && !self.may_tell();
+            tokio::select! {
+                () = &mut stop => return,
+                changed = snapshots.changed() => {
+                    if changed.is_err() {
+                        return;
+                    }
+                    let snapshot = snapshots.borrow_and_update().clone();
+                    self.advance(&snapshot);
+                }
+                Some(order) = orders.recv() => self.handle(order),
+                () = tokio::time::sleep_until(self.patience), if waits && self.patience > Instant::now() => {}
+            }
+            if self.may_tell() {
+                for (slot, reply) in std::mem::take(&mut self.waiting) {
+                    self.open(slot, reply);
+                }
+            }
+        }
+    }
+
+    fn handle(&mut self, order: Order) {
+        match order {
+            Order::Open(slot, reply) if !self.may_tell() => match self.waiting.len() < STREAMS {
+                true => self.waiting.push((slot, reply)),
+                false => drop(reply.send(Err("too many proxies wait for the first view".into()))),
+            },
+            Order::Open(slot, reply) => self.open(slot, reply),
+            Order::Close(id) => self.close(id),
+            Order::Refused(capability, refusal) => self.refused(capability, refusal),
+            // The one who asked may be gone.
+            Order::Problems(reply) => drop(reply.send(self.problems())),
+        }
+    }
+
+    /// Whether what would be told is whole: our own cluster's view at least, and for a moment after the start also the
+    /// others'. Nothing is told rather than too little, since too little means that the rest is gone.
+    fn may_tell(&self) -> bool {
+        let snapshot = self.engine.snapshot();
+        let known = |view: &catamaran_registry::ClusterView| view.freshness != Freshness::Unknown;
+        let own = snapshot.clusters.get(&self.local).is_some_and(known) && snapshot.mesh.is_some();
+        own && (Instant::now() >= self.patience || snapshot.clusters.values().all(known))
+    }
+
+    fn open(&mut self, slot: Arc<Slot>, reply: oneshot::Sender<Result<StreamId, String>>) {
+        if reply.is_closed() {
+            return;
+        }
+        let refused = match self.streams.len() >= STREAMS {
+            true => Some(format!("{STREAMS} streams are open; connect to another replica")),
+            false => self.stranger(&slot.proxy),
+        };
+        if let Some(why) = refused {
+            return drop(reply.send(Err(why)));
+        }
+        self.last += 1;
+        let id = StreamId(self.last);
+        let audience = self.audience(&slot.proxy);
+        let stream = self.enter(id, audience, slot);
+        self.of_workload.entry(stream.slot.proxy.workload.clone()).or_default().insert(id);
+        let known = stream.slot.clone();
+        self.streams.insert(id, stream);
+        self.known().insert(id, known);
+        self.open.store(self.streams.len(), Ordering::Relaxed);
+        if reply.send(Ok(id)).is_err() {
+            self.close(id);
+        }
+    }
+
+    fn known(&self) -> MutexGuard<'_, BTreeMap<StreamId, Arc<Slot>>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Builds the stream's set and puts it into its mailbox.
+    fn enter(&mut self, id: StreamId, audience: Audience, slot: Arc<Slot>) -> Stream {
+        let opened = self.engine.open(&audience);
+        let mut set = self.engine.resources(opened.audience);
+        self.share(&mut set, &opened.classes);
+        for class in &opened.classes {
+            self.listening.entry(*class).or_default().insert(id);
+        }
+        let set = Arc::new(set);
+        slot.put(set.clone(), None, &self.revision);
+        if let Some(quarantine) = self.quarantines.get(&audience.capability) {
+            slot.mail().quarantine = Some(quarantine.clone());
+        }
+        Stream {
+            audience,
+            id: opened.audience,
+            classes: opened.classes,
+            set,
+            slot,
+        }
+    }
+
+    fn leave(&mut self, id: StreamId, stream: &Stream) {
+        for class in &stream.classes {
+            if let Some(listening) = self.listening.get_mut(class) {
+                listening.remove(&id);
+                if listening.is_empty() {
+                    self.listening.remove(class);
+                }
+            }
+        }
+        self.engine.close(stream.id);
+    }
+
+    /// Makes the maps of one kind those of a stream that hears the same of it.
+    fn share(&self, set: &mut ResourceSet, classes: &[ClassId]) {
+        let like = |class: &ClassId| {
+            let others = self.listening.get(class)?;
+            self.streams.get(others.first()?)
+        };
+        for other in classes.iter().filter_map(like) {
+            for kind in TypeUrlKind::ALL {
+                let (own, theirs) = (set.shared(kind), other.set.shared(kind));
+                if !Arc::ptr_eq(&own, &theirs) && own == theirs {
+                    set.put_shared(kind, theirs);
+                }
+            }
+        }
+    }
+
+    fn close(&mut self, id: StreamId) {
+        let Some(stream) = self.streams.remove(&id) else {
+            return;
+        };
+        self.leave(id, &stream);
+        let workload = &stream.slot.proxy.workload;
+        if let Some(streams) = self.of_workload.get_mut(workload) {
+            streams.remove(&id);
+            if streams.is_empty() {
+                self.of_workload.remove(workload);
+            }
+        }
+        self.known().remove(&id);
+        self.open.store(self.streams.len(), Ordering::Relaxed);
+    }
+
+    fn audience(&self, proxy: &Proxy) -> Audience {
+        let place = self.places.of(&proxy.workload);
+        Audience {
+            role: match proxy.gateway {
+                true => Role::Gateway,
+                false => Role::Sidecar { workload: proxy.workload.clone(), app: proxy.app },
+            },
+            cluster: self.local.clone(),
+            network: place.network.clone(),
+            locality: place.locality.clone(),
+            namespace: namespace(proxy).clone(),
+            capability: proxy.capability,
+            capture: proxy.capture,
+        }
+    }
+
+    /// Why a proxy is not the pod that it says it is.
+    fn stranger(&self, proxy: &Proxy) -> Option<String> {
+        let known = self.places.of(&proxy.workload).service_account.as_ref()?;
+        (*known != proxy.service_account).then(|| {
+            format!(
+                "the pod {} runs as {known}, and the certificate is of {}: it is not that pod's proxy",
+                proxy.workload, proxy.service_account
+            )
+        })
+    }
+
+    fn advance(&mut self, snapshot: &Arc<Snapshot>) {
+        let before = self.engine.snapshot().clone();
+        self.revision = revision(snapshot);
+        let moved = self.places.follow(&before, snapshot);
+        let changes = self.engine.advance(snapshot);
+        self.changed.inc_by(changes.len() as u64);
+        self.deliver(changes);
+        if !moved.is_empty() {
+            self.follow_moves(&moved.workloads, moved.unknown);
+        }
+        self.forget_replaced();
+    }
+
+    fn deliver(&mut self, changes: Vec<(ClassId, ResourceChange)>) {
+        let mut by_class: BTreeMap<ClassId, BTreeMap<TypeUrlKind, Vec<ResourceChange>>> = BTreeMap::new();
+        for (class, change) in changes {
+            let kind = key_of(&change).kind;
+            by_class.entry(class).or_default().entry(kind).or_default().push(change);
+        }
+        let mut concerned: BTreeSet<StreamId> = BTreeSet::new();
+        for class in by_class.keys() {
+            concerned.extend(self.listening.get(class).into_iter().flatten());
+        }
+        // Streams that share a map and hear the same of it go on to share one.
+        let mut made: BTreeMap<(TypeUrlKind, usize, Vec<ClassId>), Arc<OfKind>> = BTreeMap::new();
+        // The old maps stay until the end, so that no new one can lie where an old one lay.
+        let mut old_maps: Vec<Arc<OfKind>> = Vec::new();
+        for id in concerned {
+            let Some(stream) = self.streams.get_mut(&id) else {
+                continue;
+            };
+            let mut set = (*stream.set).clone();
+            let mut keys: Vec<ResourceKey> = Vec::new();
+            for kind in TypeUrlKind::ALL {
+                let saying = stream.classes.iter().filter_map(|class| Some((class, by_class.get(class)?.get(&kind)?)));
+                let saying: Vec<(&ClassId, &Vec<ResourceChange>)> = saying.collect();
+                if saying.is_empty() {
+                    continue;
+                }
+                keys.extend(saying.iter().flat_map(|(_, changes)| changes.iter().map(key_of)));
+                let old = set.shared(kind);
+                let classes = saying.iter().map(|(class, _)| **class).collect();
+                let place = (kind, Arc::as_ptr(&old) as usize, classes);
+                let new = made.entry(place).or_insert_with(|| {
+                    let mut new = (*old).clone();
+                    for change in saying.iter().flat_map(|(_, changes)| changes.iter()) {
+                        match change {
+                            ResourceChange::Put(resource) => {
+                                new.insert(resource.name.clone(), resource.clone());
+                            }
+                            ResourceChange::Gone { name, .. } => {
+                                new.remove(name);
+                            }
+                        }
+                    }
+                    old_maps.push(old);
+                    Arc::new(new)
+                });
+                set.put_shared(kind, new.clone());
+            }
+            stream.set = Arc::new(set);
+            if stream.slot.put(stream.set.clone(), Some(&keys), &self.revision) {
+                stream.slot.wake.notify_one();
+                self.woken.inc();
+            }
+        }
+    }
+
+    /// Network and locality of a proxy are facts: when they change it becomes another audience.
+    fn follow_moves(&mut self, workloads: &BTreeSet<WorkloadKey>, unknown: bool) {
+        let mut concerned: Vec<StreamId> = (workloads.iter())
+            .filter_map(|workload| self.of_workload.get(workload))
+            .flatten()
+            .copied()
+            .collect();
+        if unknown {
+            let all = self.of_workload.iter().filter(|(workload, _)| !self.places.knows(workload));
+            concerned.extend(all.flat_map(|(_, streams)| streams));
+        }
+        for id in concerned {
+            let Some(stream) = self.streams.get(&id) else {
+                continue;
+            };
+            if let Some(why) = self.stranger(&stream.slot.proxy) {
+                stream.slot.mail().end = Some(why);
+                stream.slot.wake.notify_one();
+                continue;
+            }
+            let audience = self.audience(&stream.slot.proxy);
+            if audience == stream.audience {
+                continue;
+            }
+            let Some(old) = self.streams.remove(&id) else {
+                continue;
+            };
+            // The new one first, so that classes which stay the same are not built again.
+            let new = self.enter(id, audience, old.slot.clone());
+            let left: Vec<ClassId> = old.classes.iter().filter(|class| !new.classes.contains(class)).copied().collect();
+            self.leave(id, &Stream { classes: left, ..old });
+            new.slot.wake.notify_one();
+            self.woken.inc();
+            self.streams.insert(id, new);
+        }
+    }
+
+    fn refused(&mut self, capability: Capability, refusal: Refusal) {
+        tracing::warn!(
+            kind = refusal.kind.word(), name = %refusal.name, ?capability,
+            "a proxy refused a resource, which is withheld from others like it: {}", refusal.reason
+        );
+        let quarantine = self.quarantines.entry(capability).or_default();
+        if Arc::make_mut(quarantine).add(refusal) {
+            self.tell_quarantine(capability);
+        }
+    }
+
+    fn tell_quarantine(&self, capability: Capability) {
+        let quarantine = self.quarantines.get(&capability).cloned().unwrap_or_default();
+        let like = self.streams.values().filter(|stream| stream.audience.capability == capability);
+        for stream in like {
+            stream.slot.mail().quarantine = Some(quarantine.clone());
+            stream.slot.wake.notify_one();
+        }
+    }
+
+    /// A refused version that nobody should have any more is forgotten.
+    fn forget_replaced(&mut self) {
+        let mut changed = Vec::new();
+        for (capability, quarantine) in &mut self.quarantines {
+            if quarantine.is_empty() {
+                continue;
+            }
+            let like = || self.streams.values().filter(|stream| stream.audience.capability == *capability);
+            let still = quarantine.iter().filter_map(|refusal| {
+                let mut current = like().filter_map(|stream| stream.set.get(refusal.kind, &refusal.name));
+                current.find(|resource| resource.version == refusal.version).cloned()
+            });
+            let still: ResourceSet = still.collect();
+            let mut rest = (**quarantine).clone();
+            if rest.forget_replaced(&still) {
+                *quarantine = Arc::new(rest);
+                changed.push(*capability);
+            }
+        }
+        for capability in changed {
+            self.tell_quarantine(capability);
+        }
+    }
+
+    fn problems(&self) -> Vec<Problem> {
+        let mut problems = self.engine.problems();
+        for refusal in self.quarantines.values().flat_map(|quarantine| quarantine.iter()) {
+            problems.push(Problem {
+                severity: Severity::Error,
+                kind: ProblemKind::Refused,
+                cluster: Some(self.local.clone()),
+                object: format!("{} {}", refusal.kind.word(), refusal.name),
+                message: format!(
+                    "a proxy refused it: {}; {}; `catamaran proxy list` names the proxy",
+                    refusal.reason,
+                    match refusal.instead {
+                        Some(_) => "the version accepted before stays in use",
+                        None => "it is withheld, and the rest of the update went on",
+                    }
+                ),
+            });
+        }
+        problems
+    }
+}
+
+fn key_of(change: &ResourceChange) -> ResourceKey {
+    match change {
+        ResourceChange::Put(resource) => resource.key(),
+        ResourceChange::Gone { kind, name } => ResourceKey::new(*kind, name.clone()),
+    }
+}
+
+/// How far the view of each cluster has come.
+fn revision(snapshot: &Snapshot) -> Arc<str> {
+    let each = snapshot.clusters.iter().map(|(cluster, view)| format!("{cluster}={}", view.revision.0));
+    Arc::from(each.collect::<Vec<_>>().join(","))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,454 @@
+//! Takes callers' connections in: binds the sockets that the table and the settings want, and finds each connection its way.
+
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::rc::Rc;
+use std::time::Duration;
+
+use catamaran_decide::{
+    Codec, Connection, Detected, Entry, Handler, Listener, Table, accept, listen,
+};
+use catamaran_model::{ClusterName, Direction as ClusterDirection};
+use http::Version;
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+
+use super::detect::{Beginning, BeginningError, HELLO_WAIT, Look, Rewound, read_beginning};
+use super::dial::tune;
+use super::http::{CALLER_IDLE, Channel, Course as HttpCourse, Direction, serve};
+use super::stream::Stream;
+use super::tcp::{Call, Course, Toward, carry, tell};
+use super::tls::{self, is_http1, is_http2};
+use super::worker::{Worker, flags_of};
+use super::{Capture, Role, Settings, Sockets};
+use crate::report::Flags;
+
+/// The port that outbound connections are captured to, and the HTTP proxy's.
+pub const OUTBOUND_PORT: u16 = 15001;
+/// The port that inbound connections are captured to.
+pub const INBOUND_PORT: u16 = 15006;
+/// The port of an east-west gateway.
+pub const GATEWAY_PORT: u16 = 15443;
+/// How long after a failure a socket is bound again.
+const BIND_AGAIN: Duration = Duration::from_secs(1);
+/// How long after a failure to accept the next one is tried: the machine is short of something.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(50);
+/// How long the first bytes are waited for when the listener does not say.
+const LOOK: Duration = Duration::from_secs(1);
+/// The longest time for that, whatever the listener says.
+const LOOK_LIMIT: Duration = Duration::from_secs(15);
+const BACKLOG: i32 = 1024;
+
+/// What a socket is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Door {
+    /// Captured outbound connections; the kernel knows where they wanted to go.
+    Outbound,
+    /// An HTTP proxy.
+    Proxy,
+    /// Captured inbound connections.
+    Inbound,
+    /// Inbound connections to one port of the workload.
+    Port,
+    /// A gateway's.
+    Gateway,
+}
+
+/// The sockets that are wanted.
+fn wanted(settings: &Settings, table: &Table) -> BTreeMap<SocketAddr, Door> {
+    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    let mut doors = BTreeMap::new();
+    match (settings.role, settings.capture) {
+        (Role::Gateway, _) => {
+            doors.insert(
+                SocketAddr::new(settings.address, GATEWAY_PORT),
+                Door::Gateway,
+            );
+        }
+        (Role::Sidecar, Capture::Redirect) => {
+            doors.insert(SocketAddr::new(any, OUTBOUND_PORT), Door::Outbound);
+            doors.insert(SocketAddr::new(any, INBOUND_PORT), Door::Inbound);
+        }
+        (Role::Sidecar, Capture::Explicit) => {
+            for cluster in table.clusters() {
+                if let Ok(name) = ClusterName::parse(cluster.name())
+                    && name.direction == ClusterDirection::Inbound
+                {
+                    doors.insert(SocketAddr::new(settings.address, name.port), Door::Port);
+                }
+            }
+            doors.insert(
+                SocketAddr::new(settings.address, OUTBOUND_PORT),
+                Door::Proxy,
+            );
+        }
+    }
+    doors
+}
+
+/// Keeps the sockets of a worker as its table wants them, until it drains. `first` is told when each was tried once.
+pub(crate) async fn keep_open(
+    worker: Rc<Worker>,
+    mut tables: watch::Receiver<std::sync::Arc<Table>>,
+    sockets: Sockets,
+    first: impl FnOnce(),
+) {
+    let mut open: BTreeMap<SocketAddr, JoinHandle<()>> = BTreeMap::new();
+    let mut draining = worker.draining.clone();
+    let mut first = Some(first);
+    loop {
+        let doors = wanted(&worker.settings, &tables.borrow_and_update().clone());
+        open.retain(|address, task| {
+            let stays = doors.contains_key(address);
+            if !stays {
+                task.abort();
+                sockets.gone(*address);
+            }
+            stays
+        });
+        let mut failed = false;
+        for (address, door) in doors {
+            if open.contains_key(&address) {
+                continue;
+            }
+            match bind(address) {
+                Ok(listener) => {
+                    sockets.bound(address);
+                    let task = tokio::task::spawn_local(take_in(worker.clone(), door, listener));
+                    open.insert(address, task);
+                }
+                Err(error) => {
+                    failed = true;
+                    sockets.failed(address, &error);
+                }
+            }
+        }
+        if let Some(first) = first.take() {
+            first();
+        }
+        tokio::select! {
+            changed = tables.changed() => if changed.is_err() { break },
+            () = sleep(BIND_AGAIN), if failed => {}
+            _ = draining.wait_for(|draining| *draining) => break,
+        }
+    }
+    // the table's sender may be gone long before the proxy is
+    let _ = draining.wait_for(|draining| *draining).await;
+    for (address, task) in open {
+        task.abort();
+        sockets.gone(address);
+    }
+}
+
+fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    TcpListener::from_std(socket.into())
+}
+
+/// Takes connections in for as long as it is let.
+async fn take_in(worker: Rc<Worker>, door: Door, listener: TcpListener) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, source)) => {
+                tokio::task::spawn_local(admit(worker.clone(), door, stream, source));
+            }
+            Err(error) if is_the_callers(&error) => {}
+            Err(error) => {
+                tracing::warn!(%error, "connections cannot be accepted; raise the limit of open files if this lasts");
+                sleep(ACCEPT_AGAIN).await;
+            }
+        }
+    }
+}
+
+fn is_the_callers(error: &io::Error) -> bool {
+    matches!(
+        error.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::Interrupted
+    )
+}
+
+/// Where a captured connection wanted to go.
+fn original_destination(stream: &TcpStream, local: SocketAddr) -> Option<SocketAddr> {
+    let socket = SockRef::from(stream);
+    let original = if local.is_ipv6() {
+        socket.original_dst_v6()
+    } else {
+        socket.original_dst_v4()
+    };
+    original.ok()?.as_socket()
+}
+
+async fn admit(worker: Rc<Worker>, door: Door, stream: TcpStream, source: SocketAddr) {
+    tune(&stream);
+    let Ok(local) = stream.local_addr() else {
+        return;
+    };
+    let destination = match door {
+        Door::Outbound | Door::Inbound => match original_destination(&stream, local) {
+            Some(original) => original,
+            None => local,
+        },
+        Door::Proxy | Door::Port | Door::Gateway => local,
+    };
+    let (entry, toward) = match door {
+        Door::Outbound => (Entry::Outbound { destination }, Toward::Outbound),
+        Door::Proxy => (Entry::HttpProxy { port: 0 }, Toward::Outbound),
+        Door::Inbound | Door::Port => (Entry::Inbound { destination }, Toward::Inbound),
+        Door::Gateway => (Entry::Gateway { local }, Toward::Through),
+    };
+    let call = Call {
+        toward,
+        source,
+        local: destination,
+        server_name: None,
+        peer: None,
+        began: Instant::now(),
+        _admitted: worker.admit(),
+    };
+    let captured = matches!(door, Door::Outbound | Door::Inbound);
+    if captured && destination == local && matches!(local.port(), OUTBOUND_PORT | INBOUND_PORT) {
+        refuse(
+            &worker,
+            &call,
+            Flags::NO_ROUTE,
+            "nobody captured this connection: it was made to the proxy itself",
+        );
+        return;
+    }
+    if door == Door::Proxy {
+        serve_proxy(worker, call, stream).await;
+    } else {
+        find_way(worker, call, entry, stream).await;
+    }
+}
+
+fn refuse(worker: &Worker, call: &Call, flags: Flags, reason: &str) {
+    let course = Course {
+        flags,
+        reason: reason.to_owned(),
+        ..Course::default()
+    };
+    tell(worker, call, &course);
+}
+
+/// Serves somebody who knows that this is an HTTP proxy.
+async fn serve_proxy(worker: Rc<Worker>, call: Call, mut stream: TcpStream) {
+    let mut head = Vec::new();
+    let look = Look {
+        tls: false,
+        http: true,
+        wait: CALLER_IDLE,
+    };
+    let version = match read_beginning(&mut stream, &mut head, look).await {
+        Ok(Beginning::Http2) => Version::HTTP_2,
+        Ok(_) => Version::HTTP_11,
+        Err(_) => return,
+    };
+    let channel = channel(worker, call, HttpCourse::ByAuthority, Direction::Outbound);
+    serve(
+        channel,
+        Stream::Rewound(Rewound::new(head, stream)),
+        version,
+    )
+    .await;
+}
+
+fn channel(worker: Rc<Worker>, call: Call, course: HttpCourse, direction: Direction) -> Channel {
+    Channel {
+        worker,
+        direction,
+        course,
+        source: call.source,
+        local: call.local,
+        server_name: call.server_name,
+        peer: call.peer,
+        inbound_subject: OnceCell::new(),
+        _admitted: call._admitted,
+    }
+}
+
+/// How a listener wants the first bytes to be looked at.
+fn look_of(listener: &Listener) -> Option<Look> {
+    if !listener.inspects_tls() && !listener.inspects_http() {
+        return None;
+    }
+    let wait = listener
+        .inspection_timeout()
+        .unwrap_or(LOOK)
+        .min(LOOK_LIMIT);
+    Some(Look {
+        tls: listener.inspects_tls(),
+        http: listener.inspects_http(),
+        // who must begin with a ClientHello is given the time that one may take
+        wait: if listener.inspects_http() {
+            wait
+        } else {
+            wait.max(HELLO_WAIT)
+        },
+    })
+}
+
+async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: TcpStream) {
+    let listened = listen(&worker.table(), entry);
+    let listener = match listened {
+        Ok(listener) => listener,
+        Err(reject) => return refuse(&worker, &call, flags_of(reject.flag), &reject.to_string()),
+    };
+    let mut head = Vec::new();
+    let mut beginning = Beginning::Opaque;
+    if let Some(look) = look_of(&listener) {
+        beginning = match read_beginning(&mut stream, &mut head, look).await {
+            Ok(beginning) => beginning,
+            Err(BeginningError::Closed) if head.is_empty() => return,
+            Err(error) => {
+                return refuse(&worker, &call, Flags::CALLER_PROTOCOL, &error.to_string());
+            }
+        };
+        if head.is_empty() && !listener.continues_on_timeout() {
+            return refuse(
+                &worker,
+                &call,
+                Flags::CALLER_PROTOCOL,
+                "the caller sent nothing in time",
+            );
+        }
+    }
+    let alpn: Vec<&[u8]> = match &beginning {
+        Beginning::Tls(hello) => hello.alpn.iter().map(Vec::as_slice).collect(),
+        _ => Vec::new(),
+    };
+    let detected = match &beginning {
+        Beginning::Tls(hello) => Detected::Tls {
+            sni: hello.server_name.as_deref(),
+            alpn: &alpn,
+        },
+        Beginning::Http1 => Detected::Http1,
+        Beginning::Http2 => Detected::Http2,
+        Beginning::Opaque => Detected::Opaque,
+    };
+    let connection = Connection {
+        entry,
+        source: Some(call.source),
+        detected,
+    };
+    // the wait may have been long, and the table another one now
+    let accepted = accept(&worker.table(), &connection);
+    drop(alpn);
+    if let Beginning::Tls(hello) = &beginning {
+        call.server_name = hello.server_name.clone();
+    }
+    let way = match accepted {
+        Ok(way) => way,
+        Err(reject) => return refuse(&worker, &call, flags_of(reject.flag), &reject.to_string()),
+    };
+    let direction = match call.toward {
+        Toward::Inbound => Direction::Inbound,
+        Toward::Outbound | Toward::Through => Direction::Outbound,
+    };
+    let mut known = match beginning {
+        Beginning::Http1 => Some(Version::HTTP_11),
+        Beginning::Http2 => Some(Version::HTTP_2),
+        Beginning::Tls(_) | Beginning::Opaque => None,
+    };
+    let mut plain = None;
+    let mut tls_stream = None;
+    if let Some(tls) = way.chain.tls() {
+        let stream = Rewound::new(std::mem::take(&mut head), stream);
+        let config = match worker.configs.server(&worker.credentials, tls) {
+            Ok(config) => config,
+            Err(error) => {
+                return refuse(&worker, &call, Flags::CALLER_PROTOCOL, &error.to_string());
+            }
+        };
+        match tls::accept(&worker.credentials, config, stream, worker.now()).await {
+            Ok((stream, peer)) => {
+                call.peer = peer;
+                let chosen = stream.get_ref().1.alpn_protocol();
+                if chosen.is_some_and(is_http2) {
+                    known = Some(Version::HTTP_2);
+                } else if chosen.is_some_and(is_http1) {
+                    known = Some(Version::HTTP_11);
+                }
+                tls_stream = Some(stream);
+            }
+            Err(error) => {
+                return refuse(&worker, &call, Flags::CALLER_PROTOCOL, &error.to_string());
+            }
+        }
+    } else {
+        plain = Some(stream);
+    }
+    let Handler::Http(http) = way.chain.handler() else {
+        let stream = match (tls_stream, plain) {
+            (Some(stream), _) => Stream::Server(stream),
+            (None, Some(stream)) => Stream::Plain(stream),
+            (None, None) => return,
+        };
+        carry(&worker, &way, call, stream, head).await;
+        return;
+    };
+    let known = match http.codec {
+        Codec::Http1 => Some(Version::HTTP_11),
+        Codec::Http2 => Some(Version::HTTP_2),
+        Codec::Auto => known,
+    };
+    let look = Look {
+        tls: false,
+        http: true,
+        wait: CALLER_IDLE,
+    };
+    let (stream, version) = match (tls_stream, plain) {
+        (Some(mut stream), _) => match known {
+            Some(version) => (Stream::Server(stream), version),
+            None => {
+                let Ok(beginning) = read_beginning(&mut stream, &mut head, look).await else {
+                    return;
+                };
+                let stream = Stream::RewoundServer(Box::new(Rewound::new(head, *stream)));
+                (stream, version_of(&beginning))
+            }
+        },
+        (None, Some(mut stream)) => {
+            let version = match known {
+                Some(version) => version,
+                None => match read_beginning(&mut stream, &mut head, look).await {
+                    Ok(beginning) => version_of(&beginning),
+                    Err(_) => return,
+                },
+            };
+            (Stream::Rewound(Rewound::new(head, stream)), version)
+        }
+        (None, None) => return,
+    };
+    serve(
+        channel(worker, call, HttpCourse::Fixed(way), direction),
+        stream,
+        version,
+    )
+    .await;
+}
+
+/// What is spoken where HTTP must be spoken: anything unknown is answered in HTTP/1's words.
+fn version_of(beginning: &Beginning) -> Version {
+    match beginning {
+        Beginning::Http2 => Version::HTTP_2,
+        _ => Version::HTTP_11,
+    }
+}

@@ -1,0 +1,1051 @@
+//! Carries HTTP: each request by a decision of its own, its body and trailers both ways, and again elsewhere where that is safe.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::error::Error;
+use std::fmt::Write as _;
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use catamaran_decide::{
+    Attempt, ClientCertHeader, Cluster, Connection, Decision, Detected, Entry, Forward, Handler,
+    Headers, Http, Http2Options, Outcome, Reject, RetryPolicy, ServerHeader, Way, Why, accept,
+    decide_on, normalize_path, retryable,
+};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER, UPGRADE,
+};
+use http::uri::PathAndQuery;
+use http::{Method, Request, Response, StatusCode, Version};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::time::{Instant, timeout_at};
+
+use super::body::{Answer, BodyError, Ending, Original, grpc_status};
+use super::copy::{End, copy};
+use super::head::{
+    Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_PROTO,
+    X_REQUEST_ID, remove_hop,
+};
+use super::pool::{
+    CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
+    SendError, Shape,
+};
+use super::stream::Stream;
+use super::worker::{Admitted, InFlight, Worker, flags_of};
+use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId};
+
+/// Streams that one caller's HTTP/2 connection may have at once.
+pub(crate) const CALLER_STREAMS: u32 = 256;
+/// How long a caller's HTTP/1 connection may wait for a request, or be in the middle of its head.
+pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
+/// How long an upgraded connection may be silent.
+pub(crate) const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+const LEAST_HEAD: u32 = 16 * 1024;
+const MOST_HEAD: u32 = 1024 * 1024;
+/// Envoy's name, which the API gives to whoever names none; we do not go by it.
+const ENVOY: &str = "envoy";
+/// Pooled connections that may turn out dead before a new one is made for a request.
+const STALE_LIMIT: u32 = 3;
+
+/// Which way requests of a connection go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Direction {
+    Outbound,
+    Inbound,
+}
+
+/// How requests of a connection find their way.
+pub(crate) enum Course {
+    /// The connection has one.
+    Fixed(Way),
+    /// The authority of each request says it: the HTTP proxy port.
+    ByAuthority,
+}
+
+/// A caller's HTTP connection.
+pub(crate) struct Channel {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) direction: Direction,
+    pub(crate) course: Course,
+    /// The caller.
+    pub(crate) source: SocketAddr,
+    /// Where the caller wanted to go.
+    pub(crate) local: SocketAddr,
+    pub(crate) server_name: Option<String>,
+    /// The caller's verified identity.
+    pub(crate) peer: Option<Arc<str>>,
+    pub(crate) inbound_subject: OnceCell<SubjectId>,
+    /// Held for as long as the connection or anything upgraded from it stands.
+    pub(crate) _admitted: Admitted,
+}
+
+/// Serves a caller's HTTP connection to its end.
+pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
+    let channel = Rc::new(channel);
+    let mut draining = channel.worker.draining.clone();
+    let drained = async move {
+        if draining.wait_for(|draining| *draining).await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    let limits = Limits::of(&channel);
+    let service = service_fn(move |request| {
+        let channel = channel.clone();
+        async move { Ok::<_, std::convert::Infallible>(carry(channel, request).await) }
+    });
+    let stream = TokioIo::new(stream);
+    tokio::pin!(drained);
+    // an error here is the caller's connection, which has nobody left to be told
+    if version == Version::HTTP_2 {
+        let connection = http2::Builder::new(OnThisThread)
+            .timer(TokioTimer::new())
+            .initial_stream_window_size(limits.http2.initial_stream_window.unwrap_or(STREAM_WINDOW))
+            .initial_connection_window_size(
+                limits
+                    .http2
+                    .initial_connection_window
+                    .unwrap_or(CONNECTION_WINDOW),
+            )
+            .max_frame_size(FRAME)
+            .max_header_list_size(limits.head)
+            .max_concurrent_streams(
+                limits
+                    .http2
+                    .max_concurrent_streams
+                    .unwrap_or(CALLER_STREAMS),
+            )
+            .auto_date_header(false)
+            .serve_connection(stream, service);
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = &mut drained => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    } else {
+        let connection = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(limits.idle)
+            .max_buf_size(limits.head as usize)
+            .auto_date_header(false)
+            .pipeline_flush(true)
+            .serve_connection(stream, service)
+            .with_upgrades();
+        tokio::pin!(connection);
+        tokio::select! {
+            _ = connection.as_mut() => return,
+            () = &mut drained => connection.as_mut().graceful_shutdown(),
+        }
+        let _ = connection.await;
+    }
+}
+
+/// What a chain says of its callers' connections, within our own bounds.
+struct Limits {
+    head: u32,
+    idle: Duration,
+    http2: Http2Options,
+}
+
+impl Limits {
+    fn of(channel: &Channel) -> Limits {
+        let mut limits = Limits {
+            head: HEAD_LIMIT,
+            idle: CALLER_IDLE,
+            http2: Http2Options::default(),
+        };
+        if let Course::Fixed(way) = &channel.course
+            && let Handler::Http(http) = way.chain.handler()
+        {
+            limits.head = http
+                .max_head_kib
+                .saturating_mul(1024)
+                .clamp(LEAST_HEAD, MOST_HEAD);
+            limits.idle = http.idle_timeout.unwrap_or(CALLER_IDLE).min(CALLER_IDLE);
+            limits.http2 = http.http2;
+        }
+        limits
+    }
+}
+
+/// What is told about a request when it has ended, and what it holds until then.
+pub(crate) struct Told {
+    channel: Rc<Channel>,
+    began: Instant,
+    version: Version,
+    method: Method,
+    authority: Option<HeaderValue>,
+    path: Option<PathAndQuery>,
+    request_id: Option<HeaderValue>,
+    grpc: bool,
+    grpc_status: Option<u32>,
+    original: Option<Rc<Original>>,
+    status: u16,
+    flags: Flags,
+    attempts: u32,
+    failure: Option<String>,
+    why: Option<Why>,
+    cause: Option<String>,
+    cluster: Option<Arc<Cluster>>,
+    address: Option<SocketAddr>,
+    far: Option<Rc<Far>>,
+    in_flight: Option<InFlight>,
+    lease: Option<Lease>,
+    sent: u64,
+    done: bool,
+}
+
+impl Told {
+    fn new(channel: Rc<Channel>, request: &Request<Incoming>) -> Told {
+        let grpc = request
+            .headers()
+            .get(CONTENT_TYPE)
+            .is_some_and(|value| value.as_bytes().starts_with(b"application/grpc"));
+        Told {
+            channel,
+            began: Instant::now(),
+            version: request.version(),
+            method: request.method().clone(),
+            authority: None,
+            path: request.uri().path_and_query().cloned(),
+            request_id: None,
+            grpc,
+            grpc_status: None,
+            original: None,
+            status: 0,
+            flags: Flags::NONE,
+            attempts: 0,
+            failure: None,
+            why: None,
+            cause: None,
+            cluster: None,
+            address: None,
+            far: None,
+            in_flight: None,
+            lease: None,
+            sent: 0,
+            done: false,
+        }
+    }
+
+    fn flag(&mut self, flags: Flags) {
+        self.flags = self.flags.and(flags);
+    }
+
+    fn failed(&mut self, text: &str) {
+        match &mut self.failure {
+            None => self.failure = Some(text.to_owned()),
+            Some(failure) => {
+                failure.push_str("; ");
+                failure.push_str(text);
+            }
+        }
+    }
+
+    fn tell(&mut self) {
+        self.done = true;
+        let channel = &self.channel;
+        let worker = &channel.worker;
+        let duration = self.began.elapsed();
+        let received = self
+            .original
+            .as_ref()
+            .map_or(0, |original| original.received());
+        let subject = match channel.direction {
+            Direction::Inbound => *channel.inbound_subject.get_or_init(|| {
+                worker.inbound_subject(channel.peer.as_deref(), channel.server_name.as_deref())
+            }),
+            Direction::Outbound => match &self.far {
+                Some(far) => far.subject,
+                None => worker.outbound_subject(self.cluster.as_deref(), None, None),
+            },
+        };
+        worker.scribe.request(
+            subject,
+            &RequestDone {
+                protocol: if self.grpc {
+                    Protocol::Grpc
+                } else {
+                    Protocol::Http
+                },
+                code: self.status,
+                grpc_status: self
+                    .grpc_status
+                    .and_then(|status| u8::try_from(status).ok()),
+                flags: self.flags,
+                duration,
+                request_bytes: received,
+                response_bytes: self.sent,
+            },
+        );
+        if worker.scribe.logs() {
+            self.log(duration, received);
+        }
+    }
+
+    fn log(&self, duration: Duration, received: u64) {
+        let channel = &self.channel;
+        let mut reason = String::new();
+        if let Some(cause) = &self.cause {
+            reason.push_str(cause);
+        }
+        if let Some(why) = &self.why {
+            if !reason.is_empty() {
+                reason.push_str(": ");
+            }
+            let _ = write!(reason, "{why}");
+        }
+        let route = self.why.as_ref().and_then(|why| why.route.as_ref());
+        channel.worker.scribe.log(&LogLine {
+            start_time: wall_clock(duration),
+            direction: match channel.direction {
+                Direction::Outbound => "outbound",
+                Direction::Inbound => "inbound",
+            },
+            protocol: match self.version {
+                Version::HTTP_2 => "HTTP/2",
+                Version::HTTP_10 => "HTTP/1.0",
+                _ => "HTTP/1.1",
+            },
+            method: Some(self.method.as_str()),
+            authority: self
+                .authority
+                .as_ref()
+                .and_then(|value| value.to_str().ok()),
+            path: self.path.as_ref().map(PathAndQuery::path),
+            request_id: self
+                .request_id
+                .as_ref()
+                .and_then(|value| value.to_str().ok()),
+            response_code: self.status,
+            response_flags: self.flags,
+            reason: &reason,
+            failure: self.failure.as_deref(),
+            attempts: self.attempts,
+            route_name: route.map(|route| &**route.table.name()),
+            upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.name()),
+            upstream_host: self.address.map(|address| address.to_string()),
+            downstream_remote_address: channel.source.to_string(),
+            downstream_local_address: channel.local.to_string(),
+            requested_server_name: channel.server_name.as_deref(),
+            upstream_peer: self.far.as_ref().and_then(|far| far.peer.as_deref()),
+            downstream_peer: channel.peer.as_deref(),
+            bytes_received: received,
+            bytes_sent: self.sent,
+            duration: duration.as_millis() as u64,
+        });
+    }
+}
+
+/// When something began that took so long until now, RFC 3339.
+pub(crate) fn wall_clock(ago: Duration) -> String {
+    let began = SystemTime::now()
+        .checked_sub(ago)
+        .unwrap_or(SystemTime::UNIX_EPOCH);
+    time::OffsetDateTime::from(began)
+        .replace_millisecond(time::OffsetDateTime::from(began).millisecond())
+        .ok()
+        .and_then(|at| {
+            at.format(&time::format_description::well_known::Rfc3339)
+                .ok()
+        })
+        .unwrap_or_default()
+}
+
+impl Ending for Box<Told> {
+    fn complete(mut self, bytes: u64, grpc: Option<u32>) {
+        self.sent = bytes;
+        self.grpc_status = self.grpc_status.or(grpc);
+        let whole = self
+            .original
+            .as_ref()
+            .is_none_or(|original| original.ended());
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.finish(Outcome::Answer {
+                status: self.status,
+                grpc: self.grpc_status,
+            });
+        }
+        if let Some(lease) = self.lease.take() {
+            lease.release(whole);
+        }
+        self.tell();
+    }
+
+    fn broken(mut self, bytes: u64, error: &BodyError) {
+        self.sent = bytes;
+        let (outcome, flag) = match error {
+            BodyError::Slow => (Outcome::Timeout, Flags::UPSTREAM_SLOW),
+            _ => (Outcome::ResetAfterHeaders, Flags::UPSTREAM_ENDED),
+        };
+        self.flag(flag);
+        self.failed(&error.to_string());
+        if let Some(in_flight) = &mut self.in_flight {
+            in_flight.finish(outcome);
+        }
+        self.tell();
+    }
+
+    fn unwanted(mut self, bytes: u64) {
+        self.sent = bytes;
+        self.flag(Flags::CALLER_GONE);
+        self.tell();
+    }
+}
+
+impl Drop for Told {
+    /// The caller went away while no answer was there.
+    fn drop(&mut self) {
+        if !self.done {
+            self.flag(Flags::CALLER_GONE);
+            self.tell();
+        }
+    }
+}
+
+/// A request's headers as decisions read them.
+struct Read<'a>(&'a HeaderMap);
+
+impl Headers for Read<'_> {
+    fn header(&self, name: &str) -> Option<&[u8]> {
+        self.0.get(name).map(HeaderValue::as_bytes)
+    }
+}
+
+/// An attempt that brought no answer.
+struct Failure {
+    outcome: Outcome,
+    flags: Flags,
+    text: String,
+}
+
+/// Carries one request.
+async fn carry(
+    channel: Rc<Channel>,
+    mut request: Request<Incoming>,
+) -> Response<Answer<Box<Told>>> {
+    let mut told = Box::new(Told::new(channel.clone(), &request));
+    let caller_upgrade = request
+        .headers()
+        .contains_key(UPGRADE)
+        .then(|| hyper::upgrade::on(&mut request));
+    let mut head = match Head::take(&mut request) {
+        Ok(head) => head,
+        Err(error) => return refuse_head(told, error),
+    };
+    told.authority = Some(head.authority.clone());
+    let routed;
+    let way = match &channel.course {
+        Course::Fixed(way) => way,
+        Course::ByAuthority => {
+            let connection = Connection {
+                entry: Entry::http_proxy(head.authority()),
+                source: Some(channel.source),
+                detected: Detected::Http1,
+            };
+            let accepted = accept(&channel.worker.table(), &connection);
+            match accepted {
+                Ok(way) => {
+                    routed = way;
+                    &routed
+                }
+                Err(reject) => return refuse(told, &reject),
+            }
+        }
+    };
+    let Handler::Http(http) = way.chain.handler() else {
+        told.cause = Some("the chain carries no HTTP".into());
+        told.flag(Flags::NO_ROUTE);
+        return answer(told, StatusCode::NOT_FOUND, "");
+    };
+    let websocket = |upgrade: &HeaderValue| {
+        http.websocket && upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")
+    };
+    head.upgrade = head.upgrade.filter(websocket);
+    if http.normalize_path
+        && let Cow::Owned(path) = normalize_path(head.path.as_str())
+    {
+        match path.parse() {
+            Ok(path) => head.path = path,
+            Err(_) => return refuse_head(told, HeadError::BadPath),
+        }
+    }
+    prepare(&channel, http, &mut head.headers);
+    told.request_id = head.headers.get(X_REQUEST_ID).cloned();
+
+    let mut exchange = Exchange {
+        channel: &channel,
+        head,
+        body: Some(request.into_body()),
+        tried: Vec::new(),
+        lost: Flags::NONE,
+        deadline: None,
+    };
+    let mut response = match exchange.run(way, &mut told).await {
+        Ok(found) => found,
+        Err(Refused { status, body }) => return answer_bytes(told, status, body),
+    };
+    told.status = response.status().as_u16();
+    told.grpc_status = grpc_status(response.headers());
+    if let Some(original) = &told.original {
+        original.settle();
+    }
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        return switch(told, &exchange.head, caller_upgrade, response);
+    }
+    remove_hop(response.headers_mut());
+    let ours = match http.server_header {
+        ServerHeader::Overwrite => true,
+        ServerHeader::AppendIfAbsent => !response.headers().contains_key(SERVER),
+        ServerHeader::PassThrough => false,
+    };
+    if ours
+        && &*http.server_name != ENVOY
+        && let Ok(name) = HeaderValue::from_str(&http.server_name)
+    {
+        response.headers_mut().insert(SERVER, name);
+    }
+    if told.version != Version::HTTP_2 {
+        *response.version_mut() = Version::HTTP_11;
+    }
+    let deadline = exchange.deadline;
+    response.map(|body| Answer::carried(body, deadline, told))
+}
+
+/// A request that ends without an upstream's answer, and what it is answered.
+struct Refused {
+    status: StatusCode,
+    body: Bytes,
+}
+
+/// One request and its attempts.
+struct Exchange<'a> {
+    channel: &'a Rc<Channel>,
+    head: Head,
+    body: Option<Incoming>,
+    tried: Vec<SocketAddr>,
+    /// How the last attempt failed.
+    lost: Flags,
+    deadline: Option<Instant>,
+}
+
+impl Exchange<'_> {
+    async fn run(&mut self, way: &Way, told: &mut Told) -> Result<Response<Incoming>, Refused> {
+        let worker = &self.channel.worker;
+        loop {
+            let forward = match self.decide(way) {
+                Decision::Forward(forward) => forward,
+                Decision::Respond(respond) => {
+                    told.why = Some(respond.why);
+                    return Err(Refused {
+                        status: StatusCode::from_u16(respond.status).unwrap_or(StatusCode::OK),
+                        body: respond.body,
+                    });
+                }
+                Decision::Reject(reject) => {
+                    told.flag(flags_of(reject.flag).and(self.lost));
+                    let status = StatusCode::from_u16(reject.status)
+                        .unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+                    let body = Bytes::from(format!("{reject}\n"));
+                    told.cause = Some(reject.cause.to_string());
+                    told.cluster = told.cluster.take().or_else(|| reject.why.cluster.clone());
+                    told.why = Some(reject.why);
+                    return Err(Refused { status, body });
+                }
+            };
+            told.attempts += 1;
+            if worker.scribe.logs() {
+                told.why = Some(forward.why.clone());
+            }
+            told.cluster = Some(forward.cluster.clone());
+            told.address = Some(forward.endpoint.address);
+            told.far = None;
+            if self.deadline.is_none() {
+                self.deadline = forward.timeouts.request.map(|time| told.began + time);
+            }
+            let address = forward.endpoint.address;
+            let mut in_flight = worker.begin(forward);
+            let forward = &in_flight.forward;
+            let failure = match self.attempt(forward, told).await {
+                Ok((response, lease)) => {
+                    let outcome = Outcome::Answer {
+                        status: response.status().as_u16(),
+                        grpc: grpc_status(response.headers()),
+                    };
+                    if !self.may_retry(forward, outcome, told) {
+                        told.far = Some(lease.far().clone());
+                        told.in_flight = Some(in_flight);
+                        told.lease = Some(lease);
+                        return Ok(response);
+                    }
+                    told.failed(&format!(
+                        "{address} answered {}",
+                        response.status().as_u16()
+                    ));
+                    in_flight.finish(outcome);
+                    self.pause(&in_flight.forward, told.attempts).await;
+                    self.tried.push(address);
+                    continue;
+                }
+                Err(failure) => failure,
+            };
+            told.failed(&failure.text);
+            let retry = self.may_retry(forward, failure.outcome, told);
+            in_flight.finish(failure.outcome);
+            if retry {
+                // the first repetition goes elsewhere, where there is nothing to wait for
+                if told.attempts > 1 {
+                    self.pause(&in_flight.forward, told.attempts - 1).await;
+                }
+                self.tried.push(address);
+                self.lost = failure.flags;
+                continue;
+            }
+            told.flag(failure.flags);
+            if told.attempts > 1 {
+                told.flag(Flags::ATTEMPTS);
+            }
+            let status = match failure.outcome {
+                Outcome::Timeout => StatusCode::GATEWAY_TIMEOUT,
+                _ => StatusCode::SERVICE_UNAVAILABLE,
+            };
+            let body = Bytes::from(format!("{}: {}\n", told.flags, failure.text));
+            return Err(Refused { status, body });
+        }
+    }
+
+    fn decide(&self, way: &Way) -> Decision {
+        let worker = &self.channel.worker;
+        let table = worker.table();
+        let headers = Read(&self.head.headers);
+        let attempt = Attempt {
+            peer: self.channel.peer.as_deref(),
+            request: Some(catamaran_decide::Request {
+                method: self.head.method.as_str(),
+                authority: self.head.authority(),
+                path: self.head.path.as_str(),
+                headers: &headers,
+            }),
+            tried: &self.tried,
+            ticket: worker.ticket(),
+        };
+        decide_on(&table, &worker.view.borrow(), way, &attempt, worker.now())
+    }
+
+    fn may_retry(&self, forward: &Forward, outcome: Outcome, told: &Told) -> bool {
+        let Some(policy) = &forward.retry else {
+            return false;
+        };
+        told.attempts <= policy.retries
+            && retryable(outcome, Some(self.head.method.as_str()), policy)
+            && told
+                .original
+                .as_ref()
+                .is_none_or(|original| original.can_replay())
+            && self
+                .deadline
+                .is_none_or(|deadline| Instant::now() < deadline)
+            && self
+                .channel
+                .worker
+                .view
+                .borrow()
+                .may_retry(&forward.cluster)
+    }
+
+    /// Waits before a repetition, as long as the policy says for the `count`-th.
+    async fn pause(&self, forward: &Forward, count: u32) {
+        let Some(policy) = &forward.retry else { return };
+        let time = back_off(policy, count).mul_f64(self.channel.worker.share());
+        if !time.is_zero() {
+            tokio::time::sleep(time).await;
+        }
+    }
+
+    /// One attempt: a connection, the request, the head of an answer.
+    async fn attempt(
+        &mut self,
+        forward: &Forward,
+        told: &mut Told,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let per_try = forward.timeouts.per_try.map(|time| Instant::now() + time);
+        let deadline = match (per_try, self.deadline) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        };
+        let Some(deadline) = deadline else {
+            return self.ask(forward, told).await;
+        };
+        let slow = |address| Failure {
+            outcome: Outcome::Timeout,
+            flags: Flags::UPSTREAM_SLOW,
+            text: format!("{address} did not answer in time"),
+        };
+        match timeout_at(deadline, self.ask(forward, told)).await {
+            Ok(result) => result,
+            Err(_) => Err(slow(forward.endpoint.address)),
+        }
+    }
+
+    async fn ask(
+        &mut self,
+        forward: &Forward,
+        told: &mut Told,
+    ) -> Result<(Response<Incoming>, Lease), Failure> {
+        let worker = &self.channel.worker;
+        let address = forward.endpoint.address;
+        let shape = Shape::of(forward.protocol, told.version, self.head.upgrade.is_some());
+        let mut stale = 0;
+        loop {
+            let leased = worker
+                .pools
+                .lease(worker, forward, shape, stale >= STALE_LIMIT)
+                .await;
+            let mut lease = leased.map_err(|error| match error {
+                LeaseError::Overflow => Failure {
+                    outcome: Outcome::Abandoned,
+                    flags: Flags::OVERFLOW,
+                    text: error.to_string(),
+                },
+                LeaseError::Dial(error) => Failure {
+                    outcome: error.outcome(),
+                    flags: Flags::UPSTREAM_CONNECT,
+                    text: error.to_string(),
+                },
+            })?;
+            told.far = Some(lease.far().clone());
+            let original = match (&told.original, self.body.take()) {
+                (Some(original), _) => original.clone(),
+                (None, Some(body)) => told
+                    .original
+                    .insert(Original::new(body, forward.retry.is_some()))
+                    .clone(),
+                (None, None) => unreachable!("a body is taken once"),
+            };
+            let mut headers = if forward.retry.is_some() {
+                self.head.headers.clone()
+            } else {
+                std::mem::take(&mut self.head.headers)
+            };
+            if forward.attempt_header {
+                headers.insert(X_ATTEMPT_COUNT, HeaderValue::from(told.attempts));
+            }
+            let request = if lease.is_http2() {
+                self.head.http2(headers, original.send())
+            } else {
+                self.head.http1(headers, original.send())
+            };
+            match lease.send(request).await {
+                Ok(response) => return Ok((response, lease)),
+                Err(SendError {
+                    unsent: Some(mut headers),
+                    ..
+                }) if lease.reused() && stale <= STALE_LIMIT => {
+                    stale += 1;
+                    if forward.retry.is_none() {
+                        headers.remove(HOST);
+                        headers.remove(CONNECTION);
+                        headers.remove(UPGRADE);
+                        self.head.headers = headers;
+                    }
+                }
+                Err(SendError { error, unsent }) => {
+                    if original.failed() {
+                        return Err(Failure {
+                            outcome: Outcome::Abandoned,
+                            flags: Flags::CALLER_GONE,
+                            text: "the caller broke off its request".into(),
+                        });
+                    }
+                    return Err(lost(&error, unsent.is_some(), address));
+                }
+            }
+        }
+    }
+}
+
+fn back_off(policy: &RetryPolicy, count: u32) -> Duration {
+    let factor = 1u32
+        .checked_shl(count.saturating_sub(1))
+        .unwrap_or(u32::MAX);
+    policy
+        .back_off
+        .saturating_mul(factor)
+        .min(policy.back_off_max)
+}
+
+/// What the loss of a connection or stream before the head of an answer means.
+fn lost(error: &hyper::Error, unsent: bool, address: SocketAddr) -> Failure {
+    let (outcome, flags, what) = if unsent || is_refused(error) {
+        (
+            Outcome::RefusedStream,
+            Flags::UPSTREAM_RESET,
+            "did not take the request",
+        )
+    } else if is_silent(error) {
+        (
+            Outcome::Unanswered,
+            Flags::UPSTREAM_ENDED,
+            "gave no sign of life",
+        )
+    } else {
+        (
+            Outcome::ResetBeforeHeaders,
+            Flags::UPSTREAM_ENDED,
+            "broke off before it answered",
+        )
+    };
+    let mut text = format!("{address} {what}: {error}");
+    let mut source = error.source();
+    while let Some(error) = source {
+        let _ = write!(text, ": {error}");
+        source = error.source();
+    }
+    Failure {
+        outcome,
+        flags,
+        text,
+    }
+}
+
+fn find<'a, E: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a E> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref::<E>() {
+            return Some(found);
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// Whether the upstream said that it did not process the request (RFC 9113, 6.8 and 8.7).
+fn is_refused(error: &hyper::Error) -> bool {
+    let Some(error) = find::<h2::Error>(error) else {
+        return false;
+    };
+    let refused = error.reason() == Some(h2::Reason::REFUSED_STREAM);
+    let going_away =
+        error.is_go_away() && error.is_remote() && error.reason() == Some(h2::Reason::NO_ERROR);
+    refused || going_away
+}
+
+/// Whether the connection was found dead by pings or by the kernel.
+fn is_silent(error: &hyper::Error) -> bool {
+    error.is_timeout()
+        || find::<io::Error>(error).is_some_and(|error| error.kind() == io::ErrorKind::TimedOut)
+}
+
+/// Headers that are ours to set, as the chain says.
+fn prepare(channel: &Channel, http: &Http, headers: &mut HeaderMap) {
+    if http.request_id && !headers.contains_key(X_REQUEST_ID) {
+        headers.insert(X_REQUEST_ID, request_id(&channel.worker));
+    }
+    if channel.direction == Direction::Outbound && !headers.contains_key(X_FORWARDED_PROTO) {
+        headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+    }
+    if http.forwarded_for {
+        let caller = channel.source.ip();
+        let before = headers
+            .get(X_FORWARDED_FOR)
+            .and_then(|value| value.to_str().ok());
+        let all = match before {
+            Some(before) => format!("{before},{caller}"),
+            None => caller.to_string(),
+        };
+        if let Ok(all) = HeaderValue::from_str(&all) {
+            headers.insert(X_FORWARDED_FOR, all);
+        }
+    }
+    if http.client_cert == ClientCertHeader::AlwaysForwardOnly {
+        return;
+    }
+    let peer = match (channel.direction, &channel.peer) {
+        (Direction::Inbound, Some(peer)) => peer,
+        _ => {
+            headers.remove(X_FORWARDED_CLIENT_CERT);
+            return;
+        }
+    };
+    match http.client_cert {
+        ClientCertHeader::ForwardOnly | ClientCertHeader::AlwaysForwardOnly => {}
+        ClientCertHeader::Sanitize => {
+            headers.remove(X_FORWARDED_CLIENT_CERT);
+        }
+        ClientCertHeader::SanitizeSet | ClientCertHeader::AppendForward => {
+            let mut value = String::new();
+            if http.client_cert == ClientCertHeader::AppendForward
+                && let Some(before) = headers
+                    .get(X_FORWARDED_CLIENT_CERT)
+                    .and_then(|value| value.to_str().ok())
+            {
+                value.push_str(before);
+                value.push(',');
+            }
+            if let Some(holding) = channel.worker.credentials.holding() {
+                let _ = write!(value, "By={};", holding.identity());
+            }
+            let _ = write!(value, "URI={peer}");
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(X_FORWARDED_CLIENT_CERT, value);
+            }
+        }
+    }
+}
+
+/// A UUID of version 4.
+fn request_id(worker: &Worker) -> HeaderValue {
+    let bits = (u128::from(worker.lot()) << 64) | u128::from(worker.lot());
+    let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
+    let text = format!(
+        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+        bits >> 96,
+        (bits >> 80) & 0xffff,
+        (bits >> 64) & 0xffff,
+        (bits >> 48) & 0xffff,
+        bits & 0xffff_ffff_ffff
+    );
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+}
+
+fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Told>>> {
+    told.flag(Flags::CALLER_PROTOCOL);
+    told.cause = Some(error.to_string());
+    let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
+    answer(told, status, &format!("{error}\n"))
+}
+
+fn refuse(mut told: Box<Told>, reject: &Reject) -> Response<Answer<Box<Told>>> {
+    told.flag(flags_of(reject.flag));
+    told.cause = Some(reject.cause.to_string());
+    told.why = Some(reject.why.clone());
+    let status = StatusCode::from_u16(reject.status).unwrap_or(StatusCode::SERVICE_UNAVAILABLE);
+    answer(told, status, &format!("{reject}\n"))
+}
+
+fn answer(told: Box<Told>, status: StatusCode, text: &str) -> Response<Answer<Box<Told>>> {
+    answer_bytes(told, status, Bytes::copy_from_slice(text.as_bytes()))
+}
+
+/// An answer of our own. A gRPC caller gets it in gRPC's way: 200, and the status in the head.
+fn answer_bytes(
+    mut told: Box<Told>,
+    status: StatusCode,
+    body: Bytes,
+) -> Response<Answer<Box<Told>>> {
+    let mut response = Response::new(Answer::Text(None));
+    told.status = status.as_u16();
+    if told.grpc {
+        let code = grpc_code(status);
+        told.status = 200;
+        told.grpc_status = Some(code);
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        headers.insert("grpc-status", HeaderValue::from(code));
+        let text: String = String::from_utf8_lossy(&body)
+            .trim()
+            .chars()
+            .map(|letter| {
+                if letter.is_ascii() && !letter.is_ascii_control() && letter != '%' {
+                    letter
+                } else {
+                    ' '
+                }
+            })
+            .collect();
+        if let Ok(text) = HeaderValue::from_str(&text) {
+            headers.insert("grpc-message", text);
+        }
+    } else {
+        *response.status_mut() = status;
+        told.sent = body.len() as u64;
+        if !body.is_empty() {
+            let headers = response.headers_mut();
+            headers.insert(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            );
+            headers.insert(CONTENT_LENGTH, HeaderValue::from(body.len()));
+            *response.body_mut() = Answer::Text(Some(body));
+        }
+    }
+    told.tell();
+    response
+}
+
+/// gRPC's status for an HTTP status. Source: gRPC's "HTTP to gRPC Status Code Mapping".
+fn grpc_code(status: StatusCode) -> u32 {
+    match status.as_u16() {
+        400 => 13,
+        401 => 16,
+        403 => 7,
+        404 => 12,
+        429 | 502 | 503 | 504 => 14,
+        _ => 2,
+    }
+}
+
+/// Hands the caller and the upstream to each other after 101. Neither connection is used for HTTP again.
+fn switch(
+    mut told: Box<Told>,
+    head: &Head,
+    caller: Option<hyper::upgrade::OnUpgrade>,
+    mut response: Response<Incoming>,
+) -> Response<Answer<Box<Told>>> {
+    let (Some(asked), Some(caller)) = (&head.upgrade, caller) else {
+        told.flag(Flags::UPSTREAM_PROTOCOL);
+        told.failed("the upstream changed the protocol without being asked to");
+        return answer(
+            told,
+            StatusCode::BAD_GATEWAY,
+            "UPE: the upstream changed the protocol without being asked to\n",
+        );
+    };
+    let upstream = hyper::upgrade::on(&mut response);
+    let (parts, _) = response.into_parts();
+    let mut headers = parts.headers;
+    remove_hop(&mut headers);
+    headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    headers.insert(UPGRADE, asked.clone());
+    let mut switched = Response::new(Answer::Text(None));
+    *switched.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *switched.headers_mut() = headers;
+    tokio::task::spawn_local(async move {
+        let (caller, upstream) = match futures_util::future::try_join(caller, upstream).await {
+            Ok(both) => both,
+            Err(error) => {
+                told.failed(&error.to_string());
+                return;
+            }
+        };
+        let copied = copy(
+            TokioIo::new(caller),
+            TokioIo::new(upstream),
+            Vec::new(),
+            UPGRADED_IDLE,
+        )
+        .await;
+        match copied.end {
+            End::Closed => {}
+            End::Idle => told.flag(Flags::IDLE),
+            End::First(_) => told.flag(Flags::CALLER_GONE),
+            End::Second(_) => told.flag(Flags::UPSTREAM_ENDED),
+        }
+        told.sent = copied.back;
+        if let Some(in_flight) = &mut told.in_flight {
+            in_flight.finish(Outcome::Answer {
+                status: 101,
+                grpc: None,
+            });
+        }
+        told.tell();
+    });
+    switched
+}
