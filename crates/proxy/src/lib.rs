@@ -8,6 +8,8 @@ mod control;
 mod names;
 pub mod report;
 mod saved;
+#[cfg(test)]
+mod stand_in;
 mod uplink;
 
 pub use certificate::{CertificateError, CertificateStatus};
