@@ -38,12 +38,7 @@ const ROUNDS: u32 = 3;
 pub(crate) const IDLE: usize = 64;
 /// After so long without use a connection is closed, or sooner if the cluster says so.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How old an HTTP/2 connection to a gateway gets, with a quarter of jitter to both sides.
-pub(crate) const GATEWAY_AGE: Duration = Duration::from_secs(60);
-/// Without a byte for so long while streams are open, a connection that leaves the cluster is asked for a sign of life.
-pub const REMOTE_PING: Duration = Duration::from_secs(1);
-/// How long that may take.
-pub const REMOTE_PONG: Duration = Duration::from_secs(1);
+/// The same as [`Remote`](super::Remote) has, for connections within the cluster.
 const LOCAL_PING: Duration = Duration::from_secs(10);
 const LOCAL_PONG: Duration = Duration::from_secs(5);
 
@@ -485,9 +480,13 @@ impl Pool {
             streams: Cell::new(0),
             served: Cell::new(0),
             used_at: Cell::new(now),
-            dies: self
-                .gateway
-                .then(|| now + GATEWAY_AGE.mul_f64(0.75 + worker.share() / 2.0)),
+            dies: self.gateway.then(|| {
+                now + worker
+                    .settings
+                    .remote
+                    .renew
+                    .mul_f64(0.75 + worker.share() / 2.0)
+            }),
             old: Cell::new(false),
         }));
         Ok(())
@@ -541,7 +540,7 @@ impl Pool {
         stream: Stream,
     ) -> Result<http2::SendRequest<Sent>, DialError> {
         let (ping, pong) = if self.target.remote {
-            worker.settings.watch
+            (worker.settings.remote.ping, worker.settings.remote.pong)
         } else {
             (LOCAL_PING, LOCAL_PONG)
         };
