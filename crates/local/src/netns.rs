@@ -142,7 +142,7 @@ impl Network {
         );
         let _ = writeln!(
             batch,
-            "addr add {}/16 dev wan0\nlink set wan0 up",
+            "addr add {}/16 dev wan0\nlink set wan0 up\nroute add default dev wan0",
             self.addresses.router_wan()
         );
         in_ip(&network, &batch)?;
@@ -213,7 +213,8 @@ impl Network {
 }
 
 /// What the router of a physical network lets through: its pods reach gateways on the WAN, and nothing else leaves or enters.
-/// What is not let through is refused at once, so that nobody waits for it.
+/// What is not let through is refused at once, so that nobody waits for it: by a reset, since the system sends only few refusals
+/// of other kinds a second. For that it needs a route for everything, on which these rules then let nothing go.
 pub fn router_rules() -> String {
     "table ip catamaran {
   chain forward {
@@ -221,6 +222,7 @@ pub fn router_rules() -> String {
     ct state established,related accept
     iifname \"br0\" oifname \"br0\" accept
     iifname \"br0\" oifname \"wan0\" ip daddr 198.18.1.0/24 tcp dport 15443 accept
+    meta l4proto tcp reject with tcp reset
     reject with icmp admin-prohibited
   }
   chain input {
@@ -228,6 +230,7 @@ pub fn router_rules() -> String {
     iifname \"lo\" accept
     ct state established,related accept
     iifname \"br0\" icmp type echo-request accept
+    meta l4proto tcp reject with tcp reset
     reject with icmp admin-prohibited
   }
   chain outward {
@@ -246,11 +249,13 @@ pub fn gateway_rules() -> String {
     type filter hook input priority filter; policy accept;
     iifname \"wan0\" ct state established,related accept
     iifname \"wan0\" tcp dport 15443 accept
+    iifname \"wan0\" meta l4proto tcp reject with tcp reset
     iifname \"wan0\" reject with icmp admin-prohibited
   }
   chain output {
     type filter hook output priority filter; policy accept;
     oifname \"wan0\" ct state established,related accept
+    oifname \"wan0\" meta l4proto tcp reject with tcp reset
     oifname \"wan0\" reject with icmp admin-prohibited
   }
   chain forward {
