@@ -4,8 +4,7 @@
 //! [`run`] does it, as a [`Job`] whose steps are the chapters below; [`end`] leaves nothing of it.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
-use std::str::FromStr;
+use std::path::PathBuf;
 
 use catamaran_local::fleet::{FleetDir, Isolation};
 use serde::Serialize;
@@ -51,19 +50,20 @@ pub enum Ground {
     Flat,
 }
 
-impl FromStr for Ground {
-    type Err = OperateError;
-
-    fn from_str(text: &str) -> Result<Ground, OperateError> {
-        match text {
-            "apart" => Ok(Ground::Apart),
-            "flat" => Ok(Ground::Flat),
-            _ => Err(OperateError::BadSetting {
-                text: text.chars().take(40).collect(),
-                wanted: "apart or flat",
-                reason: "clusters stand in two networks (apart), or in one (flat)".into(),
-            }),
+impl Demo {
+    /// Refuses a folder in which there is a fleet with clusters: the demo plays in its own.
+    pub fn check(&self) -> Result<(), OperateError> {
+        if FleetDir::at(&self.dir).clusters()?.is_empty() {
+            return Ok(());
         }
+        let dir = self.dir.display();
+        Err(OperateError::NotHeld {
+            what: format!("{dir} is a fleet already"),
+            cause: "the demo plays in a fleet of its own".into(),
+            fix: format!(
+                "choose another folder; or end that fleet (catamaran --fleet {dir} fleet down) and remove its folder"
+            ),
+        })
     }
 }
 
@@ -218,11 +218,6 @@ impl Report {
             dir: fleet.dir.path().to_owned(),
         };
     }
-}
-
-/// Whether there is a fleet with clusters in a folder: the demo plays in its own only.
-fn taken(dir: &Path) -> Result<bool, OperateError> {
-    Ok(!FleetDir::at(dir).clusters()?.is_empty())
 }
 
 #[cfg(test)]

@@ -511,6 +511,20 @@ impl OperateError {
         Some(fix)
     }
 
+    /// Whether it is a refusal, before anything was changed.
+    pub fn refused(&self) -> bool {
+        !matches!(
+            self,
+            OperateError::NoAnswer { .. }
+                | OperateError::Timeout { .. }
+                | OperateError::NotHeld { .. }
+                | OperateError::File { .. }
+                | OperateError::Lifecycle(_)
+                | OperateError::Fleet(FleetError::Io { .. })
+                | OperateError::Write(WriteError::Io { .. })
+        )
+    }
+
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> OperateError {
         let path = path.into();
         move |source| OperateError::File { path, source }

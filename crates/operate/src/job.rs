@@ -30,9 +30,9 @@ pub struct Step {
     pub state: StepState,
     /// How long it took, or has taken.
     pub seconds: f64,
-    /// The command a person would have typed for it, when there is one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub command: Option<String>,
+    /// The commands a person would have typed for it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub commands: Vec<String>,
     /// What was done in it, each with the seconds it took.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub notes: Vec<Note>,
@@ -59,7 +59,7 @@ pub struct Note {
 pub enum Moment {
     /// It began.
     Begun,
-    /// It says the command a person would have typed.
+    /// It has a new command that a person would have typed, the last one.
     Command,
     /// It has a new note, the last one.
     Noted,
@@ -107,7 +107,7 @@ impl Job {
             name: name.into(),
             state: StepState::NotRun,
             seconds: 0.0,
-            command: None,
+            commands: Vec::new(),
             notes: Vec::new(),
             cause: None,
             fix: None,
@@ -134,7 +134,7 @@ impl Job {
     /// Says the command a person would have typed for what comes next.
     pub fn command(&mut self, command: impl Into<String>) {
         if let Some((index, _)) = self.current {
-            self.steps[index].command = Some(command.into());
+            self.steps[index].commands.push(command.into());
             self.lap = Instant::now();
             self.tell(Moment::Command);
         }

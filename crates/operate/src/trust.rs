@@ -82,7 +82,7 @@ fn row(role: &'static str, mesh: &str, facts: &CertificateFacts, now: Timestamp)
 }
 
 /// The intermediate of an instance, read and checked.
-pub fn authority_of(home: &ClusterDir) -> Result<CaCerts, OperateError> {
+pub(crate) fn authority_of(home: &ClusterDir) -> Result<CaCerts, OperateError> {
     let path = home.cacerts();
     CaCertsFiles::collect(|name| fs::read_to_string(path.join(name)).ok())
         .and_then(|files| CaCerts::read(&files, now()))

@@ -12,7 +12,7 @@ use crate::tally::{Call, Tally, tally};
 use crate::{Fleet, OperateError};
 
 /// The most calls of one `verify`.
-pub const MAX_CALLS: u32 = 10_000;
+const MAX_CALLS: u32 = 10_000;
 /// How long one call may take, in seconds.
 const CALL_SECONDS: u32 = 10;
 

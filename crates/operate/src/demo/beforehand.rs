@@ -2,8 +2,8 @@
 
 use catamaran_model::NetworkId;
 
-use super::stage::{Side, not_held};
-use super::{Demo, Report, taken};
+use super::stage::Side;
+use super::{Demo, Report};
 use crate::{Fleet, Job, OperateError, create_cluster};
 
 pub(super) fn two_clusters(
@@ -11,14 +11,7 @@ pub(super) fn two_clusters(
     job: &mut Job,
     report: &mut Report,
 ) -> Result<Fleet, OperateError> {
-    let dir = demo.dir.display();
-    if taken(&demo.dir)? {
-        return Err(not_held(
-            format!("{dir} is a fleet already"),
-            "the demo plays in a fleet of its own",
-            format!("choose another folder; or end that fleet (catamaran --fleet {dir} fleet down) and remove its folder"),
-        ));
-    }
+    demo.check()?;
     let fleet = Fleet::open_or_create(&demo.dir, Some(demo.isolation), &demo.program)?;
     report.of(&fleet);
     job.command(format!("export CATAMARAN_FLEET={}", fleet.dir.path().display()));

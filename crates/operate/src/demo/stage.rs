@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use catamaran_local::fleet::{ClusterDir, Isolation};
+use catamaran_local::fleet::ClusterDir;
 use catamaran_local::node::{PodRecord, Stage as PodStage};
 use catamaran_model::{ClusterId, MeshName, Namespace};
 
@@ -88,10 +88,6 @@ impl<'a> Stage<'a> {
 
     pub(super) fn flat(&self) -> bool {
         self.demo.ground == Ground::Flat
-    }
-
-    pub(super) fn captured(&self) -> bool {
-        self.fleet.file.isolation == Isolation::Netns
     }
 
     /// Says what a person would have typed.
