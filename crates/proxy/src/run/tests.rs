@@ -100,7 +100,12 @@ async fn page(config: &Config, path: &str) -> Json {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_proxy_is_ready_when_it_can_take_traffic_and_shows_what_it_knows() {
-    let Pod { config, stand_in, control_plane: _listens, _folder } = pod(1).await;
+    let Pod {
+        config,
+        stand_in,
+        control_plane: _listens,
+        _folder,
+    } = pod(1).await;
     let process = start(&config).await;
     until_ready(&process).await;
 
@@ -108,21 +113,41 @@ async fn a_proxy_is_ready_when_it_can_take_traffic_and_shows_what_it_knows() {
     assert_eq!(ask(health, "GET /healthz/ready").await.0, 200);
     let health = TcpStream::connect(config.health_address()).await.unwrap();
     assert_eq!(ask(health, "POST /drain").await.0, 404, "not for everybody");
-    TcpStream::connect((config.address, 15001)).await.expect("callers are taken");
+    TcpStream::connect((config.address, 15001))
+        .await
+        .expect("callers are taken");
     let socket = UnixStream::connect(&config.admin_socket).await.unwrap();
     assert_eq!(ask(socket, "GET /ready").await, (200, "LIVE\n".into()));
 
     let dump = page(&config, "/config_dump").await;
-    assert_eq!(dump["resources"]["cluster"][0]["value"]["name"], "BlackHoleCluster");
+    assert_eq!(
+        dump["resources"]["cluster"][0]["value"]["name"],
+        "BlackHoleCluster"
+    );
     assert_eq!(dump["control_plane"]["identifier"], "stand-in");
-    assert_eq!(dump["sockets"][format!("{}:15001", config.address)], "bound");
+    assert_eq!(
+        dump["sockets"][format!("{}:15001", config.address)],
+        "bound"
+    );
     let certs = page(&config, "/certs").await;
-    assert_eq!(certs["chain"][0]["uris"][0], "spiffe://cluster.local/ns/default/sa/sleep");
+    assert_eq!(
+        certs["chain"][0]["uris"][0],
+        "spiffe://cluster.local/ns/default/sa/sleep"
+    );
     assert_eq!(certs["chain"].as_array().unwrap().len(), 2);
-    assert_eq!(certs["chain"][0]["issuer_fingerprint"], certs["chain"][1]["fingerprint"]);
-    assert_eq!(page(&config, "/clusters").await["clusters"][0]["name"], "BlackHoleCluster");
+    assert_eq!(
+        certs["chain"][0]["issuer_fingerprint"],
+        certs["chain"][1]["fingerprint"]
+    );
+    assert_eq!(
+        page(&config, "/clusters").await["clusters"][0]["name"],
+        "BlackHoleCluster"
+    );
 
-    let unusable = Cluster { name: "other".into(), ..Cluster::default() };
+    let unusable = Cluster {
+        name: "other".into(),
+        ..Cluster::default()
+    };
     let unusable = Resource::new(TypeUrlKind::Cluster, "bad", &unusable);
     let mut set = (**stand_in.set.borrow()).clone();
     set.insert(Arc::new(unusable));
@@ -131,26 +156,44 @@ async fn a_proxy_is_ready_when_it_can_take_traffic_and_shows_what_it_knows() {
     known.wait_for(|refused| refused.len() == 1).await.unwrap();
     let dump = page(&config, "/config_dump?kind=cluster").await;
     assert_eq!(dump["refused"][0]["name"], "bad");
-    assert!(dump["refused"][0]["reason"].as_str().unwrap().contains("calls itself"));
-    assert!(dump["resources"].get("route").is_none(), "only the kind that was asked for");
+    assert!(
+        dump["refused"][0]["reason"]
+            .as_str()
+            .unwrap()
+            .contains("calls itself")
+    );
+    assert!(
+        dump["resources"].get("route").is_none(),
+        "only the kind that was asked for"
+    );
     assert_eq!(ask_admin(&config, "GET /config_dump?kind=x").await.0, 400);
 
     let (status, metrics) = ask_admin(&config, "GET /stats/prometheus").await;
     assert_eq!(status, 200);
-    assert!(metrics.contains("\ncatamaran_proxy_control_plane_connected 1\n"), "{metrics}");
+    assert!(
+        metrics.contains("\ncatamaran_proxy_control_plane_connected 1\n"),
+        "{metrics}"
+    );
     assert!(metrics.contains("\ncatamaran_proxy_resources_refused 1\n"));
     assert!(metrics.contains("# TYPE istio_requests_total counter"));
 
     assert_eq!(ask_admin(&config, "GET /drain").await.0, 405);
     assert_eq!(ask_admin(&config, "POST /drain").await.0, 200);
-    let end = tokio::time::timeout(SOON, process.until_stopped()).await.unwrap();
+    let end = tokio::time::timeout(SOON, process.until_stopped())
+        .await
+        .unwrap();
     assert_eq!(end, End::Asked("POST /drain".into()));
     assert!(TcpStream::connect((config.address, 15001)).await.is_err());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_restarted_proxy_is_ready_without_a_control_plane_and_a_new_one_says_what_it_waits_for() {
-    let Pod { mut config, stand_in: _stand_in, mut control_plane, _folder } = pod(2).await;
+    let Pod {
+        mut config,
+        stand_in: _stand_in,
+        mut control_plane,
+        _folder,
+    } = pod(2).await;
     let address = control_plane.as_ref().unwrap().address;
     let process = start(&config).await;
     until_ready(&process).await;
@@ -165,7 +208,9 @@ async fn a_restarted_proxy_is_ready_without_a_control_plane_and_a_new_one_says_w
     config.join_token = None;
     let process = start(&config).await;
     until_ready(&process).await;
-    TcpStream::connect((config.address, 15001)).await.expect("callers are taken");
+    TcpStream::connect((config.address, 15001))
+        .await
+        .expect("callers are taken");
     process.stop("over");
     process.until_stopped().await;
 
@@ -174,8 +219,14 @@ async fn a_restarted_proxy_is_ready_without_a_control_plane_and_a_new_one_says_w
     let process = start(&config).await;
     let (status, why) = ask_admin(&config, "GET /ready").await;
     assert_eq!(status, 503);
-    assert!(why.contains("certificate") && why.contains("configuration"), "{why}");
-    assert!(TcpStream::connect((config.address, 15001)).await.is_err(), "a caller is not misled");
+    assert!(
+        why.contains("certificate") && why.contains("configuration"),
+        "{why}"
+    );
+    assert!(
+        TcpStream::connect((config.address, 15001)).await.is_err(),
+        "a caller is not misled"
+    );
     let mut why = String::new();
     while !why.contains(&address.to_string()) && !why.contains("no --join-token") {
         why = ask_admin(&config, "GET /ready").await.1;
@@ -186,11 +237,25 @@ async fn a_restarted_proxy_is_ready_without_a_control_plane_and_a_new_one_says_w
 
 #[tokio::test]
 async fn a_proxy_that_cannot_listen_says_where() {
-    let Pod { config, stand_in: _stand_in, control_plane: _listens, _folder } = pod(3).await;
+    let Pod {
+        config,
+        stand_in: _stand_in,
+        control_plane: _listens,
+        _folder,
+    } = pod(3).await;
     let taken = TcpListener::bind(config.admin_address()).await.unwrap();
     let process = Process::start(Life::quiet("proxy"));
     let failed = run(config.clone(), &process).await.unwrap_err().to_string();
-    assert!(failed.contains(&taken.local_addr().unwrap().to_string()), "{failed}");
-    let none = Config { control_planes: Vec::new(), ..config };
-    assert!(matches!(run(none, &process).await, Err(RunError::NoControlPlane)));
+    assert!(
+        failed.contains(&taken.local_addr().unwrap().to_string()),
+        "{failed}"
+    );
+    let none = Config {
+        control_planes: Vec::new(),
+        ..config
+    };
+    assert!(matches!(
+        run(none, &process).await,
+        Err(RunError::NoControlPlane)
+    ));
 }
