@@ -38,31 +38,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-pub use accept::{GATEWAY_PORT, INBOUND_PORT, OUTBOUND_PORT};
-
+pub use crate::config::{Capture, Role};
 use crate::report::{Party, Report};
 use worker::Worker;
 
 /// How often a worker hands its log lines on and looks through its pools.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What a proxy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Beside a workload.
-    Sidecar,
-    /// Between networks.
-    Gateway,
-}
-
-/// How a sidecar gets its workload's traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capture {
-    /// The kernel redirects it to 15001 and 15006.
-    Redirect,
-    /// Callers use the HTTP proxy on 15001; each port of the workload is listened on.
-    Explicit,
-}
 
 /// What a carrier is told once.
 #[derive(Debug, Clone)]

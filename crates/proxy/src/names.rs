@@ -73,14 +73,9 @@ impl Names {
         })
     }
 
-    /// How many there are.
+    #[cfg(test)]
     pub(crate) fn len(&self) -> usize {
         self.hosts.len()
-    }
-
-    /// Whether there is none.
-    pub(crate) fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
     }
 
     /// The addresses of a name as it was asked for: whole, or relative to the workload's namespace and domain.

@@ -38,7 +38,7 @@ const ROUNDS: u32 = 3;
 pub(crate) const IDLE: usize = 64;
 /// After so long without use a connection is closed, or sooner if the cluster says so.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
-/// The same as [`Remote`](super::Remote) has, for connections within the cluster.
+/// The same as [`Remote`](super::Remote) has, for connections to other proxies of the cluster.
 const LOCAL_PING: Duration = Duration::from_secs(10);
 const LOCAL_PONG: Duration = Duration::from_secs(5);
 
@@ -539,10 +539,14 @@ impl Pool {
         worker: &Rc<Worker>,
         stream: Stream,
     ) -> Result<http2::SendRequest<Sent>, DialError> {
-        let (ping, pong) = if self.target.remote {
-            (worker.settings.remote.ping, worker.settings.remote.pong)
-        } else {
-            (LOCAL_PING, LOCAL_PONG)
+        let (ping, pong) = match self.target.transport {
+            Transport::Mutual(_) if self.target.remote => {
+                let remote = &worker.settings.remote;
+                (Some(remote.ping), remote.pong)
+            }
+            Transport::Mutual(_) => (Some(LOCAL_PING), LOCAL_PONG),
+            // it may be the application itself, and gRPC servers close connections that ping often
+            Transport::Plain => (None, LOCAL_PONG),
         };
         let options = self.cluster.settings().http2;
         let (sender, connection) = http2::Builder::new(OnThisThread)
