@@ -34,36 +34,16 @@ use std::time::Duration;
 
 use catamaran_decide::Table;
 use catamaran_identity::Credentials;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{MissedTickBehavior, interval};
 
-pub use accept::{GATEWAY_PORT, INBOUND_PORT, OUTBOUND_PORT};
-pub use pool::{REMOTE_PING, REMOTE_PONG};
-
+pub use crate::config::{Capture, Role};
 use crate::report::{Party, Report};
 use worker::Worker;
 
 /// How often a worker hands its log lines on and looks through its pools.
 const TICK: Duration = Duration::from_secs(1);
-
-/// What a proxy is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Role {
-    /// Beside a workload.
-    Sidecar,
-    /// Between networks.
-    Gateway,
-}
-
-/// How a sidecar gets its workload's traffic.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Capture {
-    /// The kernel redirects it to 15001 and 15006.
-    Redirect,
-    /// Callers use the HTTP proxy on 15001; each port of the workload is listened on.
-    Explicit,
-}
 
 /// What a carrier is told once.
 #[derive(Debug, Clone)]
@@ -80,9 +60,30 @@ pub struct Settings {
     pub workers: usize,
     /// How long connections may take to end when no new ones are wanted.
     pub drain: Duration,
-    /// After how much silence a connection that leaves the cluster is asked for a sign of life, and how long that may take:
-    /// [`REMOTE_PING`] and [`REMOTE_PONG`].
-    pub watch: (Duration, Duration),
+    /// How connections that leave the cluster are looked after.
+    pub remote: Remote,
+}
+
+/// How connections that leave the cluster are looked after.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Remote {
+    /// Without a byte for so long while streams are open, the other end is asked for a sign of life.
+    pub ping: Duration,
+    /// How long that may take before the connection is taken for dead.
+    pub pong: Duration,
+    /// How old a connection to a gateway gets, with a quarter of jitter to both sides.
+    pub renew: Duration,
+}
+
+impl Default for Remote {
+    /// A second of silence, a second to answer, and a minute of use.
+    fn default() -> Self {
+        Remote {
+            ping: Duration::from_secs(1),
+            pong: Duration::from_secs(1),
+            renew: Duration::from_secs(60),
+        }
+    }
 }
 
 /// Whether a socket could be bound by every worker so far.
@@ -126,11 +127,51 @@ impl Sockets {
     }
 }
 
+/// How one worker sees one endpoint that it called.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sight {
+    /// Which worker, from 0.
+    pub worker: usize,
+    /// The xDS cluster.
+    pub cluster: Arc<str>,
+    /// The endpoint.
+    pub address: SocketAddr,
+    /// Requests and connections in flight.
+    pub in_flight: u32,
+    /// For how long it is out of choice, zero when the next attempt tries it; `None` when it is not out.
+    pub out: Option<Duration>,
+    /// How often in a row it was ejected or suspected.
+    pub times: u32,
+}
+
+type Question = oneshot::Sender<Vec<Sight>>;
+
+/// Asks the workers what they see, for the admin page.
+#[derive(Debug, Clone)]
+pub struct Sights(Vec<mpsc::Sender<Question>>);
+
+impl Sights {
+    /// The endpoints of every cluster that was called, by worker; none of a worker that has ended.
+    pub async fn all(&self) -> Vec<Sight> {
+        let mut all = Vec::new();
+        for worker in &self.0 {
+            let (question, answer) = oneshot::channel();
+            if worker.send(question).await.is_ok()
+                && let Ok(sights) = answer.await
+            {
+                all.extend(sights);
+            }
+        }
+        all
+    }
+}
+
 /// The running workers. Dropped without [`Carrier::drain`], it ends them at once.
 #[derive(Debug)]
 pub struct Carrier {
     draining: watch::Sender<bool>,
     sockets: Sockets,
+    sights: Sights,
     workers: Vec<(JoinHandle<()>, oneshot::Receiver<()>)>,
 }
 
@@ -149,9 +190,12 @@ impl Carrier {
         let (draining, drained) = watch::channel(false);
         let sockets = Sockets::default();
         let mut workers = Vec::new();
+        let mut asked = Vec::new();
         let (ready, is_ready) = std::sync::mpsc::channel();
         for index in 0..settings.workers.max(1) {
             let (ended, end) = oneshot::channel();
+            let (ask, questions) = mpsc::channel(1);
+            asked.push(ask);
             let settings = settings.clone();
             let tables = tables.clone();
             let credentials = credentials.clone();
@@ -182,7 +226,7 @@ impl Carrier {
                             drained,
                             seed(),
                         );
-                        work(worker, tables, sockets, move || {
+                        work(worker, index, tables, sockets, questions, move || {
                             ready.send(()).unwrap_or_default()
                         })
                         .await;
@@ -202,6 +246,7 @@ impl Carrier {
         Ok(Carrier {
             draining,
             sockets,
+            sights: Sights(asked),
             workers,
         })
     }
@@ -209,6 +254,11 @@ impl Carrier {
     /// The sockets, and which of them are bound.
     pub fn sockets(&self) -> Sockets {
         self.sockets.clone()
+    }
+
+    /// What the workers see of endpoints.
+    pub fn sights(&self) -> Sights {
+        self.sights.clone()
     }
 
     /// Takes no more connections, tells callers to go (`Connection: close`, GOAWAY), waits until they did or the settings'
@@ -230,11 +280,39 @@ fn seed() -> u64 {
         .finish()
 }
 
+/// What a worker sees of the clusters that it called.
+fn sights(worker: &Worker, index: usize) -> Vec<Sight> {
+    let table = worker.table();
+    let view = worker.view.borrow();
+    let now = worker.now();
+    let mut sights = Vec::new();
+    for cluster in view
+        .busy()
+        .into_iter()
+        .filter_map(|(name, _)| table.cluster(name))
+    {
+        for endpoint in cluster.endpoints() {
+            let standing = view.standing(cluster, endpoint.address);
+            sights.push(Sight {
+                worker: index,
+                cluster: cluster.name().clone(),
+                address: endpoint.address,
+                in_flight: standing.in_flight,
+                out: standing.out_until.map(|until| until.since(now)),
+                times: standing.times,
+            });
+        }
+    }
+    sights
+}
+
 /// A worker's life.
 async fn work(
     worker: Rc<Worker>,
+    index: usize,
     tables: watch::Receiver<Arc<Table>>,
     sockets: Sockets,
+    mut questions: mpsc::Receiver<Question>,
     ready: impl FnOnce() + 'static,
 ) {
     let keeper =
@@ -249,6 +327,9 @@ async fn work(
                     return;
                 }
                 break;
+            }
+            Some(question) = questions.recv() => {
+                let _ = question.send(sights(&worker, index));
             }
             _ = ticks.tick() => {
                 worker.table();

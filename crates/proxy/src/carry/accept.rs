@@ -26,14 +26,9 @@ use super::tcp::{Call, Course, Toward, carry, tell};
 use super::tls::{self, is_http1, is_http2};
 use super::worker::{Worker, flags_of};
 use super::{Capture, Role, Settings, Sockets};
+use crate::config::ports;
 use crate::report::Flags;
 
-/// The port that outbound connections are captured to, and the HTTP proxy's.
-pub const OUTBOUND_PORT: u16 = 15001;
-/// The port that inbound connections are captured to.
-pub const INBOUND_PORT: u16 = 15006;
-/// The port of an east-west gateway.
-pub const GATEWAY_PORT: u16 = 15443;
 /// How long after a failure a socket is bound again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
 /// How long after a failure to accept the next one is tried: the machine is short of something.
@@ -66,13 +61,13 @@ fn wanted(settings: &Settings, table: &Table) -> BTreeMap<SocketAddr, Door> {
     match (settings.role, settings.capture) {
         (Role::Gateway, _) => {
             doors.insert(
-                SocketAddr::new(settings.address, GATEWAY_PORT),
+                SocketAddr::new(settings.address, ports::GATEWAY),
                 Door::Gateway,
             );
         }
         (Role::Sidecar, Capture::Redirect) => {
-            doors.insert(SocketAddr::new(any, OUTBOUND_PORT), Door::Outbound);
-            doors.insert(SocketAddr::new(any, INBOUND_PORT), Door::Inbound);
+            doors.insert(SocketAddr::new(any, ports::OUTBOUND), Door::Outbound);
+            doors.insert(SocketAddr::new(any, ports::INBOUND), Door::Inbound);
         }
         (Role::Sidecar, Capture::Explicit) => {
             for cluster in table.clusters() {
@@ -83,7 +78,7 @@ fn wanted(settings: &Settings, table: &Table) -> BTreeMap<SocketAddr, Door> {
                 }
             }
             doors.insert(
-                SocketAddr::new(settings.address, OUTBOUND_PORT),
+                SocketAddr::new(settings.address, ports::OUTBOUND),
                 Door::Proxy,
             );
         }
@@ -223,7 +218,8 @@ async fn admit(worker: Rc<Worker>, door: Door, stream: TcpStream, source: Socket
         _admitted: worker.admit(),
     };
     let captured = matches!(door, Door::Outbound | Door::Inbound);
-    if captured && destination == local && matches!(local.port(), OUTBOUND_PORT | INBOUND_PORT) {
+    if captured && destination == local && matches!(local.port(), ports::OUTBOUND | ports::INBOUND)
+    {
         refuse(
             &worker,
             &call,
@@ -377,7 +373,7 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
                 return refuse(&worker, &call, Flags::CALLER_PROTOCOL, &error.to_string());
             }
         };
-        match tls::accept(&worker.credentials, config, stream, worker.now()).await {
+        match tls::accept(&worker, config, stream).await {
             Ok((stream, peer)) => {
                 call.peer = peer;
                 let chosen = stream.get_ref().1.alpn_protocol();

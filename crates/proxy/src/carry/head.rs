@@ -3,8 +3,8 @@
 //! Source: RFC 9110 sections 7.2 and 7.6.1, RFC 9113 section 8.
 
 use http::header::{
-    CONNECTION, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, HOST, HeaderMap, HeaderName, HeaderValue, TE,
+    TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
@@ -208,6 +208,10 @@ pub(crate) fn remove_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
         headers.remove(CONNECTION);
+    }
+    if headers.contains_key(TRANSFER_ENCODING) {
+        // of two lengths the one that was used counts (RFC 9112, 6.3)
+        headers.remove(CONTENT_LENGTH);
     }
     for name in [KEEP_ALIVE, PROXY_CONNECTION, TE, TRANSFER_ENCODING, UPGRADE] {
         headers.remove(name);

@@ -135,7 +135,6 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             .header_read_timeout(limits.idle)
             .max_buf_size(limits.head as usize)
             .auto_date_header(false)
-            .pipeline_flush(true)
             .serve_connection(stream, service)
             .with_upgrades();
         tokio::pin!(connection);

@@ -38,12 +38,7 @@ const ROUNDS: u32 = 3;
 pub(crate) const IDLE: usize = 64;
 /// After so long without use a connection is closed, or sooner if the cluster says so.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
-/// How old an HTTP/2 connection to a gateway gets, with a quarter of jitter to both sides.
-pub(crate) const GATEWAY_AGE: Duration = Duration::from_secs(60);
-/// Without a byte for so long while streams are open, a connection that leaves the cluster is asked for a sign of life.
-pub const REMOTE_PING: Duration = Duration::from_secs(1);
-/// How long that may take.
-pub const REMOTE_PONG: Duration = Duration::from_secs(1);
+/// The same as [`Remote`](super::Remote) has, for connections to other proxies of the cluster.
 const LOCAL_PING: Duration = Duration::from_secs(10);
 const LOCAL_PONG: Duration = Duration::from_secs(5);
 
@@ -485,9 +480,13 @@ impl Pool {
             streams: Cell::new(0),
             served: Cell::new(0),
             used_at: Cell::new(now),
-            dies: self
-                .gateway
-                .then(|| now + GATEWAY_AGE.mul_f64(0.75 + worker.share() / 2.0)),
+            dies: self.gateway.then(|| {
+                now + worker
+                    .settings
+                    .remote
+                    .renew
+                    .mul_f64(0.75 + worker.share() / 2.0)
+            }),
             old: Cell::new(false),
         }));
         Ok(())
@@ -540,10 +539,14 @@ impl Pool {
         worker: &Rc<Worker>,
         stream: Stream,
     ) -> Result<http2::SendRequest<Sent>, DialError> {
-        let (ping, pong) = if self.target.remote {
-            worker.settings.watch
-        } else {
-            (LOCAL_PING, LOCAL_PONG)
+        let (ping, pong) = match self.target.transport {
+            Transport::Mutual(_) if self.target.remote => {
+                let remote = &worker.settings.remote;
+                (Some(remote.ping), remote.pong)
+            }
+            Transport::Mutual(_) => (Some(LOCAL_PING), LOCAL_PONG),
+            // it may be the application itself, and gRPC servers close connections that ping often
+            Transport::Plain => (None, LOCAL_PONG),
         };
         let options = self.cluster.settings().http2;
         let (sender, connection) = http2::Builder::new(OnThisThread)

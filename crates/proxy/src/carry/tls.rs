@@ -7,15 +7,18 @@ use std::time::Duration;
 
 use catamaran_decide::{DownstreamTls, IdentityMatch, MutualTls};
 use catamaran_identity::{ClientAuth, Credentials, PeerError, PeerRole, PeerRule};
-use catamaran_model::{Fingerprint, SpiffeId, Timestamp};
+use catamaran_model::{Fingerprint, SpiffeId};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server};
 
 use super::detect::Rewound;
+use super::worker::Worker;
 
 /// How long a caller's handshake may take.
 pub(crate) const ACCEPT_WAIT: Duration = Duration::from_secs(5);
+/// Handshakes of callers that a worker works on at once; others wait, so that under a storm of them some get done in time.
+pub(crate) const HANDSHAKES: usize = 64;
 /// Plaintext that a TLS stream keeps at most when the network does not take it.
 pub(crate) const TLS_BUFFER: usize = 64 * 1024;
 
@@ -149,19 +152,25 @@ impl Configs {
 
 /// Ends a caller's TLS here. Gives the connection, and the caller's identity if it proved one.
 pub(crate) async fn accept(
-    credentials: &Credentials,
+    worker: &Worker,
     config: Arc<ServerConfig>,
     stream: Rewound<TcpStream>,
-    now: Timestamp,
 ) -> Result<(Box<server::TlsStream<Rewound<TcpStream>>>, Option<Arc<str>>), AcceptError> {
-    let accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
-        connection.set_buffer_limit(Some(TLS_BUFFER))
-    });
+    let accepting = async {
+        let _turn = worker.handshakes.acquire().await;
+        let accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
+            connection.set_buffer_limit(Some(TLS_BUFFER))
+        });
+        accepting.await
+    };
     let stream = tokio::time::timeout(ACCEPT_WAIT, accepting)
         .await
         .map_err(|_| AcceptError::Slow)?
         .map_err(AcceptError::Handshake)?;
-    let peer = credentials.peer(stream.get_ref().1, PeerRole::Client, now)?;
+    let session = stream.get_ref().1;
+    let peer = worker
+        .credentials
+        .peer(session, PeerRole::Client, worker.now())?;
     let peer = peer.map(|peer| Arc::from(peer.id.to_string()));
     Ok((Box::new(stream), peer))
 }

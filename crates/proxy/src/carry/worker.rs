@@ -9,11 +9,11 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 use catamaran_decide::{Cluster, Forward, Outcome, Table, Verdict, View};
 use catamaran_identity::Credentials;
 use catamaran_model::{ClusterName, Timestamp};
-use tokio::sync::{Notify, watch};
+use tokio::sync::{Notify, Semaphore, watch};
 
 use super::Settings;
 use super::pool::Pools;
-use super::tls::Configs;
+use super::tls::{Configs, HANDSHAKES};
 use crate::report::{Flags, Party, Reporter, Scribe, Security, Subject, SubjectId};
 
 /// One worker's share of the proxy. Everything on its thread holds it by `Rc`.
@@ -23,6 +23,8 @@ pub(crate) struct Worker {
     pub(crate) scribe: Scribe,
     pub(crate) pools: Pools,
     pub(crate) configs: Configs,
+    /// Turns for callers' handshakes.
+    pub(crate) handshakes: Semaphore,
     pub(crate) view: RefCell<View>,
     /// Turns true when no new work is wanted.
     pub(crate) draining: watch::Receiver<bool>,
@@ -57,6 +59,7 @@ impl Worker {
             scribe,
             pools: Pools::default(),
             configs: Configs::default(),
+            handshakes: Semaphore::new(HANDSHAKES),
             view: RefCell::new(view),
             draining,
             tables: RefCell::new(tables),

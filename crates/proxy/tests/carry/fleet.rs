@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use catamaran_decide::{Changes, Table};
 use catamaran_identity::{Credentials, Issuer, Root};
 use catamaran_model::{ClusterId, MeshName, SpiffeId, Timestamp, TrustDomain};
-use catamaran_proxy::carry::{Capture, Carrier, Role, Settings};
+use catamaran_proxy::carry::{Capture, Carrier, Remote, Role, Settings};
 use catamaran_proxy::report::{Party, Report};
 use catamaran_wire::cluster::{
     AutoHttpConfig, CircuitBreakers, Cluster, ClusterDiscoveryType, DiscoveryType,
@@ -195,7 +195,11 @@ pub(crate) fn start(
         },
         workers: 1,
         drain: Duration::from_secs(5),
-        watch: (Duration::from_millis(300), Duration::from_millis(300)),
+        remote: Remote {
+            ping: Duration::from_millis(300),
+            pong: Duration::from_millis(300),
+            renew: Duration::from_secs(2),
+        },
     };
     let carrier = Carrier::start(settings, receiver, credentials, &report).unwrap();
     Proxy {

@@ -218,10 +218,8 @@ async fn a_dead_endpoint_costs_no_request() {
     let trust = Trust::new();
     let program = hello("v1").await;
     let far = callee(&trust, 1, "helloworld", program.address);
-    let near = caller(
-        &trust,
-        vec![direct(nobody().await, 1), direct(far.inbound(), 1)],
-    );
+    let dead = nobody().await;
+    let near = caller(&trust, vec![direct(dead, 1), direct(far.inbound(), 1)]);
     let mut client = Client::to(near.outbound()).await;
     for number in 0..40 {
         let got = if number % 2 == 0 {
@@ -231,6 +229,10 @@ async fn a_dead_endpoint_costs_no_request() {
         };
         assert_eq!(got, (200, "v1\n".into()), "request {number}");
     }
+    let sights = near.carrier.sights().all().await;
+    let out: Vec<_> = sights.iter().filter(|sight| sight.out.is_some()).collect();
+    assert_eq!(out.len(), 1, "{sights:?}");
+    assert_eq!(out[0].address, dead);
     drop(client);
     let log = near.end().await;
     let again: Vec<_> = log.iter().filter(|line| line["attempts"] != 1).collect();
@@ -694,4 +696,50 @@ async fn a_new_certificate_is_used_by_the_next_connection() {
         assert_eq!(client.get("/hello").await.0, 200);
     }
     assert_eq!(wire.connections.load(Ordering::SeqCst), 2);
+}
+
+#[tokio::test]
+async fn connections_to_a_gateway_are_renewed_without_a_lost_call() {
+    let trust = Trust::new();
+    let program = hello("v2").await;
+    let far = callee(&trust, 2, "helloworld", program.address);
+    let wire = Wire::to(far.inbound()).await;
+    let near = caller(&trust, vec![through(wire.address, 1)]);
+    let mut client = Client::to(near.outbound()).await;
+    while wire.connections.load(Ordering::SeqCst) < 5 {
+        assert_eq!(client.get("/hello").await, (200, "v2\n".into()));
+    }
+}
+
+#[tokio::test]
+async fn requests_with_two_lengths_or_none_that_holds_reach_nobody() {
+    let trust = Trust::new();
+    let program = hello("v1").await;
+    let far = callee(&trust, 1, "helloworld", program.address);
+    let near = caller(&trust, vec![direct(far.inbound(), 1)]);
+    let refused = [
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello!",
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nContent-Length: -1\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nTransfer-Encoding: chunked, gzip\r\n\r\n0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: helloworld:5000\r\nTransfer-Encoding : chunked\r\n\r\n0\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: helloworld:5000\r\nHost: other\r\n\r\n",
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: helloworld:5000\r\n folded: x\r\n\r\n",
+    ];
+    for bytes in refused {
+        let mut stream = TcpStream::connect(near.outbound()).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        let mut got = [0; 12];
+        let _ = stream.read_exact(&mut got).await;
+        assert_eq!(std::str::from_utf8(&got), Ok("HTTP/1.1 400"), "{bytes:?}");
+    }
+    let mut stream = TcpStream::connect(near.outbound()).await.unwrap();
+    stream
+        .write_all(b"CONNECT helloworld:5000 HTTP/1.1\r\nHost: helloworld:5000\r\n\r\n")
+        .await
+        .unwrap();
+    let mut got = [0; 12];
+    stream.read_exact(&mut got).await.unwrap();
+    assert_eq!(&got, b"HTTP/1.1 405");
+    assert_eq!(program.requests(), 0);
 }
