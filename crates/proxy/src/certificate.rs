@@ -137,13 +137,13 @@ fn short(prints: &[Fingerprint]) -> String {
 
 /// How it stands with the certificate, for status.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct CertificateStatus {
+pub(crate) struct CertificateStatus {
     /// When a new one will be asked for.
-    pub renew_at: Option<Timestamp>,
+    pub(crate) renew_at: Option<Timestamp>,
     /// What went wrong since the last success.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// How often in a row it went wrong.
-    pub failures: u32,
+    pub(crate) failures: u32,
 }
 
 /// What is saved; the key makes it a file of mode 0600.

@@ -36,7 +36,7 @@ const STREAM_WAIT: Duration = Duration::from_secs(10);
 /// Requests that may wait for the stream; one response never makes more than a few.
 const REQUESTS: usize = 64;
 /// How long a table that points at what has not come yet waits for it.
-pub const COMPLETE_WAIT: Duration = Duration::from_secs(2);
+const COMPLETE_WAIT: Duration = Duration::from_secs(2);
 /// What is held is not saved more often than this.
 const SAVE_EVERY: Duration = Duration::from_secs(1);
 /// The longest name of a resource, in bytes.
@@ -46,23 +46,23 @@ const FILE: &str = "resources";
 
 /// How it stands with the control plane, for status.
 #[derive(Debug, Clone, Default)]
-pub struct ControlStatus {
+pub(crate) struct ControlStatus {
     /// Which control plane is heard, by address; `None` when none is.
-    pub connected: Option<SocketAddr>,
+    pub(crate) connected: Option<SocketAddr>,
     /// How it calls itself.
-    pub control_plane: String,
+    pub(crate) control_plane: String,
     /// Why the last stream ended, or none was opened.
-    pub failure: Option<String>,
+    pub(crate) failure: Option<String>,
     /// What was accepted.
-    pub held: ResourceSet,
+    pub(crate) held: ResourceSet,
     /// What was refused and not replaced since.
-    pub refused: Vec<Refusal>,
+    pub(crate) refused: Vec<Refusal>,
     /// What was asked for and never answered.
-    pub waits_for: Vec<String>,
+    pub(crate) waits_for: Vec<String>,
     /// Whether all that was asked for has been answered once, by a control plane or by what was saved.
-    pub ready: bool,
+    pub(crate) ready: bool,
     /// How many tables were published.
-    pub published: u64,
+    pub(crate) published: u64,
 }
 
 /// The listener to control planes.

@@ -1,5 +1,45 @@
-//! The proxy room.
+//! Carries connections: the sidecar beside a workload and the gateway between networks are two settings of one pipeline.
+//!
+//! ```text
+//! control plane -> Session -> Table -> Decision -> Connection -> report
+//!     control.rs                decide/   carry/accept, dial, copy   report.rs
+//! ```
+//! Two sides that share nothing but what is published. The *control side* ([`Config`], [`run`]) gets a certificate and keeps it
+//! fresh, hears control planes, makes a table of what they say and publishes it whole, answers names and the admin pages. The
+//! *data path* ([`carry`]) has its own threads, takes each new table up at the next connection or request, and tells
+//! [`report`] what it did.
+//!
+//! What it refuses: traffic before there is a certificate and a configuration; taking anything away because a control plane is
+//! silent; resources that it does not implement, by name; and a control plane that is not exactly who it should be.
+//!
+//! Read [`Config`] first, then [`run`], then [`carry::Carrier`].
+//!
+//! ```
+//! use catamaran_process::{Config as Life, Process};
+//! # use std::num::NonZeroUsize;
+//! # use catamaran_model::*;
+//! # tokio::runtime::Runtime::new().unwrap().block_on(async {
+//! # let folder = tempfile::tempdir().unwrap();
+//! let config = catamaran_proxy::Config {
+//!     role: catamaran_proxy::Role::Sidecar,
+//!     control_planes: vec!["127.0.0.1:15012".parse().unwrap()],
+//!     root_cert: folder.path().join("root-cert.pem"),
+//! #   mesh: MeshName::new("mesh-1").unwrap(), cluster: ClusterId::new("cluster-1").unwrap(),
+//! #   namespace: Namespace::new("default").unwrap(), pod: PodName::new("sleep-1").unwrap(),
+//! #   service_account: ServiceAccount::new("sleep").unwrap(), trust_domain: TrustDomain::default(),
+//! #   cluster_domain: ClusterDomain::default(), join_token: None, state: folder.path().join("state"),
+//! #   admin_socket: folder.path().join("admin.sock"), capture: catamaran_proxy::Capture::Explicit,
+//! #   address: [127, 0, 0, 1].into(), app: [127, 0, 0, 1].into(), workers: NonZeroUsize::MIN,
+//! #   resolvers: vec![], access_log: None,
+//!     // and who it is, where its workload listens, what it keeps where
+//! };
+//! let process = Process::start(Life::quiet("proxy"));
+//! let refused = catamaran_proxy::run(config, &process).await.unwrap_err();
+//! assert!(refused.to_string().contains("root-cert.pem"), "it trusts nobody by default");
+//! # });
+//! ```
 
+mod admin;
 mod backoff;
 pub mod carry;
 mod certificate;
@@ -7,9 +47,12 @@ mod config;
 mod control;
 mod names;
 pub mod report;
+mod run;
 mod saved;
+#[cfg(test)]
+mod stand_in;
 mod uplink;
 
-pub use certificate::{CertificateError, CertificateStatus};
+pub use certificate::CertificateError;
 pub use config::{Capture, Config, Role, USER_AGENT, ports};
-pub use control::{COMPLETE_WAIT, ControlStatus};
+pub use run::{DRAIN, RunError, run};

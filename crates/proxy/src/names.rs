@@ -21,11 +21,11 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket};
 use tokio::sync::{Semaphore, watch};
 
 /// In seconds, of every answer from the table.
-pub const TTL: u32 = 30;
+pub(crate) const TTL: u32 = 30;
 /// Questions for resolvers that may be open at once; what is more is dropped, and asked again by its sender.
-pub const QUESTIONS: usize = 1024;
+pub(crate) const QUESTIONS: usize = 1024;
 /// TCP connections that may be open at once.
-pub const CONNECTIONS: usize = 128;
+pub(crate) const CONNECTIONS: usize = 128;
 /// How long one resolver is waited for. The next is asked then.
 const RESOLVER_WAIT: Duration = Duration::from_secs(2);
 /// How long a TCP connection may be without a question.
@@ -41,7 +41,7 @@ const ANSWER_LIMIT: usize = 1000;
 
 /// The names of the mesh, without their last dot and in lower case.
 #[derive(Debug, Default)]
-pub struct Names {
+pub(crate) struct Names {
     hosts: HashMap<String, Vec<IpAddr>>,
     turns: AtomicUsize,
 }
@@ -51,7 +51,7 @@ impl Names {
     ///
     /// # Errors
     /// An address is none.
-    pub fn new(table: &NameTable) -> Result<Names, String> {
+    pub(crate) fn new(table: &NameTable) -> Result<Names, String> {
         let mut hosts = HashMap::with_capacity(table.table.len());
         for (host, info) in &table.table {
             let addresses: Vec<IpAddr> = info
@@ -73,14 +73,9 @@ impl Names {
         })
     }
 
-    /// How many there are.
-    pub fn len(&self) -> usize {
+    #[cfg(test)]
+    pub(crate) fn len(&self) -> usize {
         self.hosts.len()
-    }
-
-    /// Whether there is none.
-    pub fn is_empty(&self) -> bool {
-        self.hosts.is_empty()
     }
 
     /// The addresses of a name as it was asked for: whole, or relative to the workload's namespace and domain.
@@ -102,7 +97,7 @@ impl Names {
 
 /// What short names are relative to.
 #[derive(Debug, Clone)]
-pub struct Scope {
+pub(crate) struct Scope {
     /// The workload's namespace.
     pub namespace: Namespace,
     /// The suffix of services.

@@ -15,13 +15,13 @@ use catamaran_wire::{Any, Message};
 use catamaran_xds::{Resource, ResourceSet, TypeUrlKind, Version};
 
 /// A larger file is not read.
-pub const FILE_LIMIT: u64 = 256 << 20;
+pub(crate) const FILE_LIMIT: u64 = 256 << 20;
 
 const MAGIC: &str = "catamaran-saved-1";
 
 /// Why a saved file was not used. It is made anew; nothing needs to be done.
 #[derive(Debug, thiserror::Error)]
-pub enum SavedError {
+pub(crate) enum SavedError {
     /// It cannot be read or written.
     #[error("{}: {source}", path.display())]
     Io {
@@ -52,7 +52,7 @@ pub enum SavedError {
 ///
 /// # Errors
 /// The disk's. What was saved before is then still there.
-pub fn write(path: &Path, owner: &str, content: &[u8]) -> Result<(), SavedError> {
+pub(crate) fn write(path: &Path, owner: &str, content: &[u8]) -> Result<(), SavedError> {
     let io = |source| SavedError::Io {
         path: path.into(),
         source,
@@ -82,7 +82,7 @@ pub fn write(path: &Path, owner: &str, content: &[u8]) -> Result<(), SavedError>
 ///
 /// # Errors
 /// The file is there and cannot be used.
-pub fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError> {
+pub(crate) fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError> {
     let io = |source| SavedError::Io {
         path: path.into(),
         source,
@@ -127,7 +127,7 @@ pub fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError> {
 }
 
 /// The resources, each as it travels, one after another.
-pub fn encode(resources: &ResourceSet) -> Bytes {
+pub(crate) fn encode(resources: &ResourceSet) -> Bytes {
     let mut content = BytesMut::new();
     for resource in resources.iter() {
         let message = WireResource {
@@ -146,7 +146,7 @@ pub fn encode(resources: &ResourceSet) -> Bytes {
 ///
 /// # Errors
 /// Something in it is no resource.
-pub fn decode(mut content: Bytes) -> Result<ResourceSet, catamaran_wire::DecodeError> {
+pub(crate) fn decode(mut content: Bytes) -> Result<ResourceSet, catamaran_wire::DecodeError> {
     let mut resources = ResourceSet::default();
     while !content.is_empty() {
         let message = WireResource::decode_length_delimited(&mut content)?;

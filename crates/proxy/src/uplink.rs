@@ -16,7 +16,7 @@ use tokio_rustls::client::TlsStream;
 use tonic::transport::{Channel, Endpoint};
 
 /// For TCP and TLS together.
-pub const CONNECT_WAIT: Duration = Duration::from_secs(5);
+pub(crate) const CONNECT_WAIT: Duration = Duration::from_secs(5);
 /// A silent connection is asked for a sign of life this often. Without it a channel never recovers from a cut network.
 const KEEP_ALIVE: Duration = Duration::from_secs(2);
 /// What takes longer to answer is gone.
