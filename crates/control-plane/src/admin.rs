@@ -8,10 +8,10 @@
 //! | `GET /metrics` | OpenMetrics |
 //! | `GET /ready` | 200 when it serves, else 503 and what it waits for |
 
+use bytes::Bytes;
 use catamaran_model::ClusterId;
 use catamaran_process::http::{Answer, answer, json, text};
 use catamaran_registry::Applied;
-use bytes::Bytes;
 use http::{Method, Request, StatusCode};
 use serde::Serialize;
 use tokio::sync::oneshot;
@@ -25,7 +25,9 @@ pub(crate) async fn handle(reporter: Reporter, request: Request<Bytes>) -> Answe
     match (request.method(), path) {
         (&Method::GET, "/v1/status") => as_json(&reporter.status().await),
         (&Method::GET, "/v1/proxies") => as_json(&reporter.proxies()),
-        (&Method::POST, "/v1/confirm") => confirm(&reporter, request.uri().query().unwrap_or_default()).await,
+        (&Method::POST, "/v1/confirm") => {
+            confirm(&reporter, request.uri().query().unwrap_or_default()).await
+        }
         (&Method::GET, "/metrics") => answer(
             StatusCode::OK,
             "application/openmetrics-text; version=1.0.0; charset=utf-8",
@@ -35,12 +37,16 @@ pub(crate) async fn handle(reporter: Reporter, request: Request<Bytes>) -> Answe
             true => text(StatusCode::OK, "ready\n"),
             false => text(
                 StatusCode::SERVICE_UNAVAILABLE,
-                format!("waiting for: {}\n", reporter.process.waiting_for().join(", ")),
+                format!(
+                    "waiting for: {}\n",
+                    reporter.process.waiting_for().join(", ")
+                ),
             ),
         },
-        (_, "/v1/status" | "/v1/proxies" | "/v1/confirm" | "/metrics" | "/ready") => {
-            text(StatusCode::METHOD_NOT_ALLOWED, format!("{path} is not asked with {}\n", request.method()))
-        }
+        (_, "/v1/status" | "/v1/proxies" | "/v1/confirm" | "/metrics" | "/ready") => text(
+            StatusCode::METHOD_NOT_ALLOWED,
+            format!("{path} is not asked with {}\n", request.method()),
+        ),
         _ => text(
             StatusCode::NOT_FOUND,
             "there are GET /v1/status, GET /v1/proxies, POST /v1/confirm?cluster=C, GET /metrics and GET /ready\n",
@@ -50,7 +56,9 @@ pub(crate) async fn handle(reporter: Reporter, request: Request<Bytes>) -> Answe
 
 async fn confirm(reporter: &Reporter, query: &str) -> Answer {
     let wrong = |why: String| text(StatusCode::BAD_REQUEST, format!("{why}\n"));
-    let cluster = query.split('&').find_map(|pair| pair.strip_prefix("cluster="));
+    let cluster = query
+        .split('&')
+        .find_map(|pair| pair.strip_prefix("cluster="));
     let Some(cluster) = cluster else {
         return wrong("name the cluster: POST /v1/confirm?cluster=C".into());
     };
@@ -58,15 +66,32 @@ async fn confirm(reporter: &Reporter, query: &str) -> Answer {
         Ok(cluster) => cluster,
         Err(error) => return wrong(error.to_string()),
     };
-    let stopping = || text(StatusCode::SERVICE_UNAVAILABLE, "the control plane is stopping\n");
+    let stopping = || {
+        text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the control plane is stopping\n",
+        )
+    };
     let (reply, applied) = oneshot::channel();
-    if reporter.kept.orders.send(Order::Confirm(cluster.clone(), reply)).await.is_err() {
+    if reporter
+        .kept
+        .orders
+        .send(Order::Confirm(cluster.clone(), reply))
+        .await
+        .is_err()
+    {
         return stopping();
     }
     match applied.await {
         Ok(Applied::Ignored(why)) => text(StatusCode::NOT_FOUND, format!("{cluster}: {why}\n")),
-        Ok(Applied::Unchanged) => text(StatusCode::CONFLICT, format!("no list of {cluster} is held\n")),
-        Ok(_) => text(StatusCode::OK, format!("what the held list of {cluster} lacks is gone\n")),
+        Ok(Applied::Unchanged) => text(
+            StatusCode::CONFLICT,
+            format!("no list of {cluster} is held\n"),
+        ),
+        Ok(_) => text(
+            StatusCode::OK,
+            format!("what the held list of {cluster} lacks is gone\n"),
+        ),
         Err(_) => stopping(),
     }
 }

@@ -15,8 +15,8 @@ use catamaran_wire::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use catamaran_wire::grpc::{AggregatedDiscoveryService, Responses};
-use catamaran_xds::{Event, Input, Outputs, Protocol, ServerSession, TypeUrlKind};
 use catamaran_xds::Response as Answer;
+use catamaran_xds::{Event, Input, Outputs, Protocol, ServerSession, TypeUrlKind};
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
@@ -60,9 +60,15 @@ impl Metrics {
         Metrics {
             streams: metrics.gauge("catamaran_streams", "Open streams of proxies"),
             sent: metrics.counter("catamaran_responses", "Responses sent to proxies"),
-            bytes: metrics.counter("catamaran_response_bytes", "Bytes of responses sent to proxies, before compression and TLS"),
+            bytes: metrics.counter(
+                "catamaran_response_bytes",
+                "Bytes of responses sent to proxies, before compression and TLS",
+            ),
             accepted: metrics.counter("catamaran_accepted", "Responses that proxies accepted"),
-            rejected: metrics.counter("catamaran_rejected", "Responses or resources that proxies refused"),
+            rejected: metrics.counter(
+                "catamaran_rejected",
+                "Responses or resources that proxies refused",
+            ),
         }
     }
 }
@@ -161,7 +167,9 @@ impl Discovery {
         let requests = request.into_inner();
         tokio::spawn(async move {
             discovery.metrics.streams.inc();
-            let served = discovery.stream::<K>(requests, &answers, &caller, &peer).await;
+            let served = discovery
+                .stream::<K>(requests, &answers, &caller, &peer)
+                .await;
             discovery.metrics.streams.dec();
             if let Err(status) = served {
                 tracing::info!(address = %caller.address, peer = %peer.id, "stream ends: {}", status.message());
@@ -174,7 +182,9 @@ impl Discovery {
 
     fn peer(&self, caller: &Caller) -> Result<Peer, Status> {
         let now = (self.now)();
-        let peer = caller.peer(now).map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let peer = caller
+            .peer(now)
+            .map_err(|error| Status::unauthenticated(error.to_string()))?;
         let peer = peer.ok_or_else(|| {
             Status::unauthenticated(
                 "discovery is for workloads of the mesh: show the certificate that this control plane signed",
@@ -197,12 +207,19 @@ impl Discovery {
         peer: &Peer,
     ) -> Result<(), Status> {
         let first = tokio::time::timeout(FIRST_REQUEST, requests.message()).await;
-        let first = first.map_err(|_| Status::deadline_exceeded("no request came on the stream"))??;
+        let first =
+            first.map_err(|_| Status::deadline_exceeded("no request came on the stream"))??;
         let Some(first) = first else {
             return Ok(());
         };
-        let proxy = admit(K::node(&first), peer, caller.address, &self.cluster, &self.mesh)
-            .map_err(|refused| Status::permission_denied(refused.to_string()))?;
+        let proxy = admit(
+            K::node(&first),
+            peer,
+            caller.address,
+            &self.cluster,
+            &self.mesh,
+        )
+        .map_err(|refused| Status::permission_denied(refused.to_string()))?;
         let slot = Arc::new(Slot::new(proxy));
         let opened = tokio::select! {
             opened = self.tell.open(&slot) => opened.map_err(Status::unavailable)?,
@@ -246,10 +263,18 @@ impl Discovery {
 
     fn session<K: Kind>(&self, slot: &Slot) -> Result<ServerSession, Status> {
         let letters = slot.take();
-        let current = letters.current.ok_or_else(|| Status::internal("the stream was opened without a set"))?;
+        let current = letters
+            .current
+            .ok_or_else(|| Status::internal("the stream was opened without a set"))?;
         let identifier = format!("{}/{}", self.mesh, self.cluster);
         let habits = slot.proxy.habits();
-        let mut session = ServerSession::new(K::PROTOCOL, habits, identifier, current.set, current.revision);
+        let mut session = ServerSession::new(
+            K::PROTOCOL,
+            habits,
+            identifier,
+            current.set,
+            current.revision,
+        );
         if let Some(quarantine) = letters.quarantine {
             session.step(Input::Quarantine(quarantine), (self.now)());
         }
@@ -281,7 +306,11 @@ impl<K: Kind> Live<'_, K> {
     }
 
     async fn read_mail(&mut self) -> Result<(), Status> {
-        let Letters { current, quarantine, end } = self.slot.take();
+        let Letters {
+            current,
+            quarantine,
+            end,
+        } = self.slot.take();
         if let Some(why) = end {
             return Err(Status::permission_denied(why));
         }
@@ -295,7 +324,12 @@ impl<K: Kind> Live<'_, K> {
     }
 
     async fn step(&mut self, input: Input) -> Result<(), Status> {
-        let Outputs { responses, events, wake_at, end } = self.session.step(input, (self.discovery.now)());
+        let Outputs {
+            responses,
+            events,
+            wake_at,
+            end,
+        } = self.session.step(input, (self.discovery.now)());
         self.wake_at = wake_at;
         let metrics = &self.discovery.metrics;
         let mut rejected = None;

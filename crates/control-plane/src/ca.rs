@@ -8,11 +8,14 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use catamaran_identity::{Csr, JoinRecord, JoinToken, LEAF_LIFE, MIN_LEAF_LIFE};
+use catamaran_identity::{
+    Csr, JoinError, JoinToken, LEAF_LIFE, MIN_LEAF_LIFE, SignError, fingerprint,
+};
 use catamaran_model::{ClusterId, SpiffeId, Timestamp};
 use catamaran_wire::csr::{IstioCertificateRequest, IstioCertificateResponse};
 use catamaran_wire::grpc::IstioCertificateService;
 use prometheus_client::metrics::counter::Counter;
+use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use tonic::{Request, Response, Status};
 
@@ -20,6 +23,8 @@ use crate::serving::{Authority, Caller};
 
 /// The largest record of a token.
 const MAX_RECORD: u64 = 16 << 10;
+/// The longest text of a token.
+const MAX_TOKEN: usize = 1024;
 /// Records that are looked at for one token.
 const MAX_RECORDS: usize = 10_000;
 
@@ -65,40 +70,66 @@ impl Signer {
             Status::unavailable("the control plane has no authority to sign with yet; try again")
         })?;
         let proof = self.proof(&request, now).await?;
-        let address = request.extensions().get::<Arc<Caller>>().map(|caller| caller.address);
+        let address = request
+            .extensions()
+            .get::<Arc<Caller>>()
+            .map(|caller| caller.address);
         let identity = proof.identity.clone();
         let asked = request.into_inner();
-        let life = u64::try_from(asked.validity_duration).ok().filter(|seconds| *seconds > 0);
+        let life = u64::try_from(asked.validity_duration)
+            .ok()
+            .filter(|seconds| *seconds > 0);
         let life = life.map(|seconds| Duration::from_secs(seconds).clamp(MIN_LEAF_LIFE, LEAF_LIFE));
         let signed = tokio::task::spawn_blocking(move || {
-            let csr = Csr::from_pem(&asked.csr).map_err(|error| Status::invalid_argument(error.to_string()))?;
-            let issued = issuer.sign(&csr, &proof.identity, life, now).map_err(refusal)?;
+            let csr = Csr::from_pem(&asked.csr)
+                .map_err(|error| Status::invalid_argument(error.to_string()))?;
+            let issued = issuer
+                .sign(&csr, &proof.identity, life, now)
+                .map_err(refusal)?;
             if let Some(record) = proof.record {
                 use_up(&record)?;
             }
             Ok::<_, Status>(issued)
         });
-        let issued = signed.await.map_err(|error| Status::internal(error.to_string()))??;
+        let issued = signed
+            .await
+            .map_err(|error| Status::internal(error.to_string()))??;
         tracing::info!(%identity, ?address, "signed until {}", crate::status::utc(issued.facts.not_after));
-        Ok(Response::new(IstioCertificateResponse { cert_chain: issued.pems() }))
+        Ok(Response::new(IstioCertificateResponse {
+            cert_chain: issued.pems(),
+        }))
     }
 
-    async fn proof(&self, request: &Request<IstioCertificateRequest>, now: Timestamp) -> Result<Proof, Status> {
+    async fn proof(
+        &self,
+        request: &Request<IstioCertificateRequest>,
+        now: Timestamp,
+    ) -> Result<Proof, Status> {
         if let Some(header) = request.metadata().get("authorization") {
-            let bearer = header.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+            let bearer = header
+                .to_str()
+                .ok()
+                .and_then(|text| text.strip_prefix("Bearer "));
             let text = bearer.ok_or_else(|| {
-                Status::unauthenticated("the authorization header must be `Bearer` and a join token")
+                Status::unauthenticated(
+                    "the authorization header must be `Bearer` and a join token",
+                )
             })?;
-            let token = JoinToken::parse(text).map_err(|error| Status::unauthenticated(error.to_string()))?;
+            let token =
+                Token::of(text).map_err(|error| Status::unauthenticated(error.to_string()))?;
             let (join, cluster) = (self.join.clone(), self.cluster.clone());
             let found = tokio::task::spawn_blocking(move || find(&join, &token, &cluster, now));
-            return found.await.map_err(|error| Status::internal(error.to_string()))?;
+            return found
+                .await
+                .map_err(|error| Status::internal(error.to_string()))?;
         }
         let caller = request
             .extensions()
             .get::<Arc<Caller>>()
             .ok_or_else(|| Status::internal("the connection is not known"))?;
-        let peer = caller.peer(now).map_err(|error| Status::unauthenticated(error.to_string()))?;
+        let peer = caller
+            .peer(now)
+            .map_err(|error| Status::unauthenticated(error.to_string()))?;
         let peer = peer.ok_or_else(|| {
             Status::unauthenticated(
                 "nothing proves who asks: show a join token (authorization: Bearer TOKEN), or the certificate that this \
@@ -111,68 +142,99 @@ impl Signer {
                 peer.id
             )));
         }
-        Ok(Proof { identity: peer.id, record: None })
+        Ok(Proof {
+            identity: peer.id,
+            record: None,
+        })
     }
 }
 
-fn refusal(error: catamaran_identity::SignError) -> Status {
-    use catamaran_identity::SignError as E;
+fn refusal(error: SignError) -> Status {
     let text = error.to_string();
     match error {
-        E::Csr(_) | E::Life(_) => Status::invalid_argument(text),
-        E::OtherIdentity { .. } | E::OtherTrustDomain { .. } => Status::permission_denied(text),
-        E::IssuerNotValid { .. } => Status::unavailable(text),
-        E::Key(_) | E::Broken(_) => Status::internal(text),
+        SignError::Csr(_) | SignError::Life(_) => Status::invalid_argument(text),
+        SignError::OtherIdentity { .. } | SignError::OtherTrustDomain { .. } => {
+            Status::permission_denied(text)
+        }
+        SignError::IssuerNotValid { .. } => Status::unavailable(text),
+        SignError::Key(_) | SignError::Broken(_) => Status::internal(text),
     }
 }
 
 /// A record as the node writes it.
 #[derive(Deserialize)]
 struct Record {
+    /// Of the token's text, in hex.
     sha256: String,
     identity: String,
     cluster: String,
-    expires: Expires,
-}
-
-/// Milliseconds since the Unix epoch, or RFC 3339.
-#[derive(Deserialize)]
-#[serde(untagged)]
-enum Expires {
-    Millis(u64),
-    Text(String),
+    /// Seconds since 1970.
+    expires: u64,
 }
 
 impl Record {
-    fn read(path: &Path) -> Option<JoinRecord> {
+    fn read(path: &Path) -> Option<Record> {
         if std::fs::metadata(path).ok()?.len() > MAX_RECORD {
             return None;
         }
-        let record: Record = serde_json::from_slice(&std::fs::read(path).ok()?).ok()?;
-        let expires = match record.expires {
-            Expires::Millis(millis) => Timestamp(millis),
-            Expires::Text(text) => {
-                let format = &time::format_description::well_known::Rfc3339;
-                let at = time::OffsetDateTime::parse(&text, format).ok()?;
-                Timestamp(u64::try_from(at.unix_timestamp()).ok()?.saturating_mul(1000))
-            }
-        };
-        Some(JoinRecord {
-            sha256: record.sha256,
-            identity: SpiffeId::parse(&record.identity).ok()?,
-            cluster: ClusterId::new(record.cluster).ok()?,
-            expires,
-        })
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Whom the token proves to be its holder; `Unknown` for the record of another token.
+    fn admit(
+        &self,
+        token: &Token,
+        cluster: &ClusterId,
+        now: Timestamp,
+    ) -> Result<SpiffeId, JoinError> {
+        if !token.hashes.contains(&self.sha256) || self.cluster != cluster.as_str() {
+            return Err(JoinError::Unknown);
+        }
+        let identity = SpiffeId::parse(&self.identity).map_err(|_| JoinError::Unknown)?;
+        let expires = Timestamp(self.expires.saturating_mul(1000));
+        match now >= expires {
+            true => Err(JoinError::Expired {
+                identity,
+                expires,
+                now,
+            }),
+            false => Ok(identity),
+        }
+    }
+}
+
+/// A token as it was shown. Only hashes of it are compared, so how long that takes says nothing.
+struct Token {
+    hashes: Vec<String>,
+}
+
+impl Token {
+    /// Of its text, and for tokens of [`JoinToken`]'s form also of the bytes that the text stands for.
+    fn of(text: &str) -> Result<Token, JoinError> {
+        let text = text.trim();
+        if text.is_empty() || text.len() > MAX_TOKEN {
+            return Err(JoinError::Malformed);
+        }
+        let text_hash = fingerprint(&CertificateDer::from(text.as_bytes())).to_string();
+        let mut hashes = vec![text_hash];
+        hashes.extend(JoinToken::parse(text).ok().map(|token| token.sha256()));
+        Ok(Token { hashes })
     }
 }
 
 /// Looks for the token among the records. Ones that cannot be read are passed over: they prove nothing.
-fn find(join: &Path, token: &JoinToken, cluster: &ClusterId, now: Timestamp) -> Result<Proof, Status> {
+fn find(join: &Path, token: &Token, cluster: &ClusterId, now: Timestamp) -> Result<Proof, Status> {
     let entries = std::fs::read_dir(join).map_err(|error| {
-        Status::unavailable(format!("the records of join tokens cannot be read: {error}; try again"))
+        Status::unavailable(format!(
+            "the records of join tokens cannot be read: {error}; try again"
+        ))
     })?;
-    let mut refused = catamaran_identity::JoinError::Unknown;
-    for path in entries.flatten().map(|entry| entry.path()).take(MAX_RECORDS) {
+    let mut refused = JoinError::Unknown;
+    for path in entries
+        .flatten()
+        .map(|entry| entry.path())
+        .take(MAX_RECORDS)
+    {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if name.starts_with('.') || !name.ends_with(".json") {
             continue;
@@ -182,9 +244,12 @@ fn find(join: &Path, token: &JoinToken, cluster: &ClusterId, now: Timestamp) -> 
         };
         match record.admit(token, cluster, now) {
             Ok(identity) => {
-                return Ok(Proof { identity: identity.clone(), record: Some(path) });
+                return Ok(Proof {
+                    identity,
+                    record: Some(path),
+                });
             }
-            Err(catamaran_identity::JoinError::Unknown) => {}
+            Err(JoinError::Unknown) => {}
             Err(other) => refused = other,
         }
     }
@@ -202,7 +267,7 @@ fn use_up(record: &Path) -> Result<(), Status> {
             Ok(())
         }
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-            let unknown = catamaran_identity::JoinError::Unknown;
+            let unknown = JoinError::Unknown;
             Err(Status::unauthenticated(unknown.to_string()))
         }
         Err(error) => Err(Status::unavailable(format!(

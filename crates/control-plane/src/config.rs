@@ -44,7 +44,9 @@ pub enum StartError {
     #[error("TLS cannot be set up: {0}")]
     Tls(#[from] rustls::Error),
     /// The folder for caches cannot be made.
-    #[error("{path}: {source}; the control plane needs a folder for its caches, --state names another")]
+    #[error(
+        "{path}: {source}; the control plane needs a folder for its caches, --state names another"
+    )]
     State {
         /// The folder.
         path: PathBuf,

@@ -75,7 +75,13 @@ struct Keeper {
 struct Shard {
     saved: u64,
     saving: bool,
-    failure: Option<String>,
+    failure: Option<Failure>,
+}
+
+/// What the disk did not do.
+enum Failure {
+    Loading(String),
+    Saving(String),
 }
 
 /// What became of saving a shard.
@@ -107,8 +113,10 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
         saves,
         metrics: Metrics {
             changes: metrics.counter("catamaran_changes", "Facts that watches said"),
-            snapshots: metrics.counter("catamaran_snapshots", "Pictures of the mesh that were made"),
-            save_failures: metrics.counter("catamaran_save_failures", "Shards that could not be saved"),
+            snapshots: metrics
+                .counter("catamaran_snapshots", "Pictures of the mesh that were made"),
+            save_failures: metrics
+                .counter("catamaran_save_failures", "Shards that could not be saved"),
         },
     };
     let kept = Kept {
@@ -122,7 +130,9 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
     keeper.publish(now());
     let stopping = process.stopping();
     process.run("keeper", async move {
-        keeper.keep(settings.changes, orders_in, saves_in, now, stopping.wait()).await;
+        keeper
+            .keep(settings.changes, orders_in, saves_in, now, stopping.wait())
+            .await;
         Ok::<(), Infallible>(())
     });
     kept
@@ -142,7 +152,7 @@ impl Keeper {
                 }
                 Err(error) => {
                     tracing::warn!(%cluster, "{error}");
-                    self.shard(&cluster).failure = Some(error.to_string());
+                    self.shard(&cluster).failure = Some(Failure::Loading(error.to_string()));
                 }
             }
         }
@@ -242,16 +252,26 @@ impl Keeper {
             }
         }
         // Only a complete list of our own cluster says that a member is not there.
-        let sure = snapshot.clusters.get(&self.local).is_some_and(|view| view.freshness == Freshness::Fresh);
+        let sure = snapshot
+            .clusters
+            .get(&self.local)
+            .is_some_and(|view| view.freshness == Freshness::Fresh);
         if !sure {
             return false;
         }
         let watched = self.watches.clusters().chain(self.registry.clusters());
-        let gone: Vec<ClusterId> = watched.filter(|cluster| !known.contains(cluster)).cloned().collect();
+        let gone: Vec<ClusterId> = watched
+            .filter(|cluster| !known.contains(cluster))
+            .cloned()
+            .collect();
         for cluster in &gone {
             tracing::info!(%cluster, "removed from the instance");
             let watch = self.watches.stop(cluster);
-            let change = Change { cluster: cluster.clone(), watch, what: Observed::Removed };
+            let change = Change {
+                cluster: cluster.clone(),
+                watch,
+                what: Observed::Removed,
+            };
             let _ = self.registry.apply(change, now);
             self.shards.remove(cluster);
             saved::remove(&self.state, cluster);
@@ -266,7 +286,11 @@ impl Keeper {
         }
         for (cluster, folder, watch) in self.watches.ended() {
             let reason = "the watch ended by itself, and starts again".to_owned();
-            let change = Change { cluster: cluster.clone(), watch, what: Observed::Lost(reason) };
+            let change = Change {
+                cluster: cluster.clone(),
+                watch,
+                what: Observed::Lost(reason),
+            };
             let _ = self.registry.apply(change, now);
             self.watches.ensure(&cluster, &folder);
         }
@@ -281,7 +305,8 @@ impl Keeper {
 
     fn unsaved(&self) -> Vec<(ClusterId, u64)> {
         let clusters = self.registry.clusters();
-        let edits = clusters.filter_map(|cluster| Some((cluster, self.registry.shard_edits(cluster)?)));
+        let edits =
+            clusters.filter_map(|cluster| Some((cluster, self.registry.shard_edits(cluster)?)));
         edits
             .filter(|(cluster, edits)| {
                 let shard = self.shards.get(*cluster);
@@ -301,14 +326,22 @@ impl Keeper {
             tokio::task::spawn_blocking(move || {
                 let result = saved::write(&state, &cluster, &facts);
                 // The keeper is gone only when the process stops.
-                let _ = saves.blocking_send(Save { cluster, edits, result });
+                let _ = saves.blocking_send(Save {
+                    cluster,
+                    edits,
+                    result,
+                });
             });
         }
     }
 
     fn saved(&mut self, save: Save) {
         // A cluster that was removed meanwhile must not come back from the disk.
-        if !self.registry.clusters().any(|cluster| *cluster == save.cluster) {
+        if !self
+            .registry
+            .clusters()
+            .any(|cluster| *cluster == save.cluster)
+        {
             self.shards.remove(&save.cluster);
             return saved::remove(&self.state, &save.cluster);
         }
@@ -321,10 +354,10 @@ impl Keeper {
                 shard.failure = None;
             }
             Err(error) => {
-                if shard.failure.is_none() {
+                if !matches!(shard.failure, Some(Failure::Saving(_))) {
                     tracing::warn!("{error}");
                 }
-                shard.failure = Some(error.to_string());
+                shard.failure = Some(Failure::Saving(error.to_string()));
             }
         }
         if failed {
@@ -373,18 +406,23 @@ impl Keeper {
             }
         }
         for (cluster, shard) in &self.shards {
-            if let Some(failure) = &shard.failure {
-                problems.push(Problem {
-                    severity: Severity::Warning,
-                    kind: ProblemKind::Limit,
-                    cluster: Some(cluster.clone()),
-                    object: format!("Cluster {cluster}"),
-                    message: format!(
-                        "what is known of {cluster} cannot be kept on disk: {failure}; serving goes on, but a restart \
-                         while {cluster} cannot be reached would not know it; make room, or repair the folder"
-                    ),
-                });
-            }
+            let message = match &shard.failure {
+                None => continue,
+                Some(Failure::Loading(failure)) => {
+                    format!("what was saved of {cluster} is not used: {failure}")
+                }
+                Some(Failure::Saving(failure)) => format!(
+                    "what is known of {cluster} cannot be kept on disk: {failure}; serving goes on, but a restart \
+                     while {cluster} cannot be reached would not know it; make room, or repair the folder"
+                ),
+            };
+            problems.push(Problem {
+                severity: Severity::Warning,
+                kind: ProblemKind::Limit,
+                cluster: Some(cluster.clone()),
+                object: format!("Cluster {cluster}"),
+                message,
+            });
         }
         problems.sort();
         self.health.send_if_modified(|health| {
@@ -394,6 +432,3 @@ impl Keeper {
         });
     }
 }
-
-#[cfg(test)]
-mod tests;

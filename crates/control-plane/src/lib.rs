@@ -16,6 +16,8 @@ mod admin;
 mod ads;
 mod ca;
 mod config;
+#[cfg(test)]
+mod fixture;
 mod keeper;
 mod places;
 mod proxy;
@@ -60,11 +62,17 @@ pub async fn run(config: Config, process: Process) -> Result<End, StartError> {
 pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, StartError> {
     let (fleet, about) = FleetDir::open(&config.fleet)?;
     let (dir, cluster) = fleet.existing(&config.cluster)?;
-    std::fs::create_dir_all(&config.state)
-        .map_err(|source| StartError::State { path: config.state.clone(), source })?;
+    std::fs::create_dir_all(&config.state).map_err(|source| StartError::State {
+        path: config.state.clone(),
+        source,
+    })?;
     let bind = |what: String| move |source| StartError::Bind { what, source };
-    let listener = TcpListener::bind(config.listen).await.map_err(bind(config.listen.to_string()))?;
-    let address = listener.local_addr().map_err(bind(config.listen.to_string()))?;
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(bind(config.listen.to_string()))?;
+    let address = listener
+        .local_addr()
+        .map_err(bind(config.listen.to_string()))?;
     let door = Listener::unix(&config.socket).map_err(bind(config.socket.display().to_string()))?;
 
     let (changes, changes_in) = mpsc::channel(keeper::CHANGES);
@@ -79,9 +87,18 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         process,
         now,
     );
-    let place = serving::Place { cacerts: dir.cacerts(), state: config.state.clone() };
+    let place = serving::Place {
+        cacerts: dir.cacerts(),
+        state: config.state.clone(),
+    };
     let authority = Arc::new(serving::Authority::new(&place));
-    serving::keep(authority.clone(), place, kept.snapshots.clone(), process, now);
+    serving::keep(
+        authority.clone(),
+        place,
+        kept.snapshots.clone(),
+        process,
+        now,
+    );
     let tell = tell::start(config.cluster.clone(), kept.snapshots.clone(), process);
 
     let metrics = process.metrics();
@@ -99,13 +116,27 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         cluster: config.cluster.clone(),
         join: dir.join(),
         now,
-        signed: metrics.counter("catamaran_certificates_signed", "Certificates signed for workloads"),
-        refused: metrics.counter("catamaran_certificates_refused", "Requests for certificates that were refused"),
+        signed: metrics.counter(
+            "catamaran_certificates_signed",
+            "Certificates signed for workloads",
+        ),
+        refused: metrics.counter(
+            "catamaran_certificates_refused",
+            "Requests for certificates that were refused",
+        ),
     };
     let routes = Routes::new(AggregatedDiscoveryServer::new(Arc::new(discovery))).add_service(
         IstioCertificateServer::new(Arc::new(signer)).with_message_limit(MAX_CERTIFICATE_REQUEST),
     );
-    process.run("serving", serving::serve(listener, authority.clone(), routes.prepare(), process.stopping()));
+    process.run(
+        "serving",
+        serving::serve(
+            listener,
+            authority.clone(),
+            routes.prepare(),
+            process.stopping(),
+        ),
+    );
 
     let exporting = Arc::default();
     status::keep_exported(
@@ -134,7 +165,10 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         now,
     };
     let answer = move |request| admin::handle(reporter.clone(), request);
-    process.run("door", catamaran_process::http::serve(door, process.stopping(), answer));
+    process.run(
+        "door",
+        catamaran_process::http::serve(door, process.stopping(), answer),
+    );
     Ok(address)
 }
 

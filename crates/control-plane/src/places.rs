@@ -44,7 +44,11 @@ impl Places {
             cluster,
             behind: BTreeMap::new(),
             services: BTreeMap::new(),
-            elsewhere: Place { network: None, locality: Locality::default(), service_account: None },
+            elsewhere: Place {
+                network: None,
+                locality: Locality::default(),
+                service_account: None,
+            },
         }
     }
 
@@ -55,7 +59,10 @@ impl Places {
             let behind = self.behind_in(key, after);
             let old = match behind.is_empty() {
                 true => self.behind.remove(key).unwrap_or_default(),
-                false => self.behind.insert(key.clone(), behind.clone()).unwrap_or_default(),
+                false => self
+                    .behind
+                    .insert(key.clone(), behind.clone())
+                    .unwrap_or_default(),
             };
             for (workload, place) in &old {
                 if behind.get(workload) != Some(place) {
@@ -73,7 +80,10 @@ impl Places {
             for (workload, place) in &behind {
                 if old.get(workload) != Some(place) {
                     moved.workloads.insert(workload.clone());
-                    self.services.entry(workload.clone()).or_default().insert(key.clone());
+                    self.services
+                        .entry(workload.clone())
+                        .or_default()
+                        .insert(key.clone());
                 }
             }
         }
@@ -92,7 +102,11 @@ impl Places {
     }
 
     fn behind_in(&self, key: &ServiceKey, snapshot: &Snapshot) -> BTreeMap<WorkloadKey, Place> {
-        let endpoints = snapshot.services.get(key).into_iter().flat_map(|service| &service.endpoints);
+        let endpoints = snapshot
+            .services
+            .get(key)
+            .into_iter()
+            .flat_map(|service| &service.endpoints);
         let ours = endpoints.filter(|endpoint| endpoint.cluster == self.cluster);
         ours.filter_map(|endpoint| {
             let place = Place {

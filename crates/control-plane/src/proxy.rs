@@ -6,7 +6,9 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 
 use catamaran_identity::Peer;
-use catamaran_model::{ClusterId, MeshName, Namespace, PodName, ServiceAccount, SpiffeId, WorkloadKey};
+use catamaran_model::{
+    ClusterId, MeshName, Namespace, PodName, ServiceAccount, SpiffeId, WorkloadKey,
+};
 use catamaran_translate::{Capability, Capture};
 use catamaran_wire::core::Node;
 use catamaran_xds::Peer as Habits;
@@ -46,7 +48,9 @@ impl Proxy {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refused {
     /// The first request says nothing of the proxy.
-    #[error("the first request on a stream must have a node: its id and metadata say what the proxy is")]
+    #[error(
+        "the first request on a stream must have a node: its id and metadata say what the proxy is"
+    )]
     NoNode,
     /// Something that must be said is not, or is no name.
     #[error("the node's {field} is {value:?}: {reason}")]
@@ -59,7 +63,9 @@ pub(crate) enum Refused {
         reason: String,
     },
     /// It belongs to another cluster.
-    #[error("the proxy is of cluster {claimed}; this control plane manages {ours}: connect it to its own cluster's")]
+    #[error(
+        "the proxy is of cluster {claimed}; this control plane manages {ours}: connect it to its own cluster's"
+    )]
     OtherCluster {
         /// What it says.
         claimed: String,
@@ -67,7 +73,9 @@ pub(crate) enum Refused {
         ours: ClusterId,
     },
     /// It belongs to another instance.
-    #[error("the proxy is of mesh {claimed}; this control plane is of {ours}: connect it to its own mesh's")]
+    #[error(
+        "the proxy is of mesh {claimed}; this control plane is of {ours}: connect it to its own mesh's"
+    )]
     OtherMesh {
         /// What it says.
         claimed: String,
@@ -75,7 +83,9 @@ pub(crate) enum Refused {
         ours: MeshName,
     },
     /// It says that it is somebody else than its certificate.
-    #[error("the node says {claimed}, but the connection's certificate proves {proven}: a proxy is told what is its own only")]
+    #[error(
+        "the node says {claimed}, but the connection's certificate proves {proven}: a proxy is told what is its own only"
+    )]
     OtherIdentity {
         /// What it says.
         claimed: String,
@@ -105,50 +115,92 @@ pub(crate) fn admit(
     };
     let claimed = said("CLUSTER_ID").unwrap_or_default();
     if claimed != cluster.as_str() {
-        return Err(Refused::OtherCluster { claimed: cut(claimed), ours: cluster.clone() });
+        return Err(Refused::OtherCluster {
+            claimed: cut(claimed),
+            ours: cluster.clone(),
+        });
     }
     if let Some(claimed) = said("MESH_ID").filter(|claimed| *claimed != mesh.as_str()) {
-        return Err(Refused::OtherMesh { claimed: cut(claimed), ours: mesh.clone() });
+        return Err(Refused::OtherMesh {
+            claimed: cut(claimed),
+            ours: mesh.clone(),
+        });
     }
     let namespace = said("NAMESPACE").unwrap_or_default();
     let account = said("SERVICE_ACCOUNT").unwrap_or_default();
     if namespace != peer.id.namespace.as_str() || account != peer.id.service_account.as_str() {
         return Err(Refused::OtherIdentity {
-            claimed: format!("namespace {:?}, service account {:?}", cut(namespace), cut(account)),
+            claimed: format!(
+                "namespace {:?}, service account {:?}",
+                cut(namespace),
+                cut(account)
+            ),
             proven: peer.id.clone(),
         });
     }
     let parts: Vec<&str> = node.id.split('~').collect();
     let (kind, pod) = match parts[..] {
         [kind, _, pod, _] => (kind, pod),
-        _ => return Err(field("id", &node.id, "it must be sidecar~IP~POD.NAMESPACE~DOMAIN")),
+        _ => {
+            return Err(field(
+                "id",
+                &node.id,
+                "it must be sidecar~IP~POD.NAMESPACE~DOMAIN",
+            ));
+        }
     };
     let gateway = match kind {
         "sidecar" => false,
         "router" => true,
-        _ => return Err(field("id", &node.id, "it must begin with sidecar or router")),
+        _ => {
+            return Err(field(
+                "id",
+                &node.id,
+                "it must begin with sidecar or router",
+            ));
+        }
     };
-    let is_gateway = account == SpiffeId::GATEWAY_ACCOUNT && namespace == SpiffeId::SYSTEM_NAMESPACE;
+    let is_gateway =
+        account == SpiffeId::GATEWAY_ACCOUNT && namespace == SpiffeId::SYSTEM_NAMESPACE;
     if gateway && !is_gateway {
-        return Err(Refused::NotAGateway { proven: peer.id.clone() });
+        return Err(Refused::NotAGateway {
+            proven: peer.id.clone(),
+        });
     }
     let pod = match pod.rsplit_once('.') {
         Some((pod, of)) if of == namespace => pod,
-        _ => return Err(field("id", &node.id, "its third part must be POD.NAMESPACE, of the namespace that is proved")),
+        _ => {
+            return Err(field(
+                "id",
+                &node.id,
+                "its third part must be POD.NAMESPACE, of the namespace that is proved",
+            ));
+        }
     };
     let pod = PodName::new(pod).map_err(|error| field("id", &node.id, &error.to_string()))?;
     let capture = match said("CATAMARAN_CAPTURE") {
         None | Some("redirect") => Capture::Redirect,
         Some("explicit") => Capture::Explicit,
-        Some(other) => return Err(field("CATAMARAN_CAPTURE", other, "it must be redirect or explicit")),
+        Some(other) => {
+            return Err(field(
+                "CATAMARAN_CAPTURE",
+                other,
+                "it must be redirect or explicit",
+            ));
+        }
     };
     let app = match said("CATAMARAN_APP") {
         None => IpAddr::V4(Ipv4Addr::LOCALHOST),
-        Some(text) => text.parse().map_err(|_| field("CATAMARAN_APP", text, "it must be an IP address"))?,
+        Some(text) => text
+            .parse()
+            .map_err(|_| field("CATAMARAN_APP", text, "it must be an IP address"))?,
     };
     Ok(Proxy {
         node: cut(&node.id),
-        workload: WorkloadKey { namespace: peer.id.namespace.clone(), pod },
+        workload: WorkloadKey {
+            namespace: peer.id.namespace.clone(),
+            pod,
+        },
         service_account: peer.id.service_account.clone(),
         gateway,
         capability: match Habits::of(&node.user_agent_name) {
@@ -167,11 +219,18 @@ pub(crate) fn namespace(proxy: &Proxy) -> &Namespace {
 }
 
 fn field(field: &'static str, value: &str, reason: &str) -> Refused {
-    Refused::Field { field, value: cut(value), reason: reason.into() }
+    Refused::Field {
+        field,
+        value: cut(value),
+        reason: reason.into(),
+    }
 }
 
 fn cut(text: &str) -> String {
-    text.chars().take(200).map(|c| if c.is_control() { ' ' } else { c }).collect()
+    text.chars()
+        .take(200)
+        .map(|c| if c.is_control() { ' ' } else { c })
+        .collect()
 }
 
 #[cfg(test)]

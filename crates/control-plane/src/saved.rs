@@ -31,7 +31,9 @@ pub(crate) enum SavedError {
         source: io::Error,
     },
     /// It is torn, or was changed by something else.
-    #[error("{path} is damaged ({reason}): it is not used; what it held comes back with the cluster's next list")]
+    #[error(
+        "{path} is damaged ({reason}): it is not used; what it held comes back with the cluster's next list"
+    )]
     Damaged {
         /// The file.
         path: PathBuf,
@@ -51,7 +53,9 @@ pub(crate) fn clusters(state: &Path) -> io::Result<Vec<ClusterId>> {
     for entry in fs::read_dir(state)? {
         let name = entry?.file_name();
         let name = name.to_string_lossy();
-        let cluster = name.strip_prefix("shard-").and_then(|name| name.strip_suffix(".json"));
+        let cluster = name
+            .strip_prefix("shard-")
+            .and_then(|name| name.strip_suffix(".json"));
         clusters.extend(cluster.and_then(|cluster| ClusterId::new(cluster).ok()));
     }
     clusters.sort();
@@ -59,9 +63,16 @@ pub(crate) fn clusters(state: &Path) -> io::Result<Vec<ClusterId>> {
 }
 
 /// Writes a shard so that a crash at any byte leaves the old file or the new one.
-pub(crate) fn write(state: &Path, cluster: &ClusterId, shard: &SavedShard) -> Result<(), SavedError> {
+pub(crate) fn write(
+    state: &Path,
+    cluster: &ClusterId,
+    shard: &SavedShard,
+) -> Result<(), SavedError> {
     let path = path(state, cluster);
-    let failed = |source| SavedError::Io { path: path.clone(), source };
+    let failed = |source| SavedError::Io {
+        path: path.clone(),
+        source,
+    };
     let said = Shard {
         revision: shard.revision.0,
         facts: shard.facts.iter().map(Said::of).collect(),
@@ -91,21 +102,36 @@ pub(crate) fn write(state: &Path, cluster: &ClusterId, shard: &SavedShard) -> Re
 /// Reads a shard.
 pub(crate) fn read(state: &Path, cluster: &ClusterId) -> Result<SavedShard, SavedError> {
     let path = path(state, cluster);
-    let failed = |source| SavedError::Io { path: path.clone(), source };
-    let damaged = |reason: &str| SavedError::Damaged { path: path.clone(), reason: reason.into() };
+    let failed = |source| SavedError::Io {
+        path: path.clone(),
+        source,
+    };
+    let damaged = |reason: &str| SavedError::Damaged {
+        path: path.clone(),
+        reason: reason.into(),
+    };
     if fs::metadata(&path).map_err(failed)?.len() > MAX_FILE {
         return Err(damaged("it is too large"));
     }
     let bytes = fs::read(&path).map_err(failed)?;
-    let end = bytes.iter().position(|byte| *byte == b'\n').ok_or_else(|| damaged("it has no head"))?;
+    let end = bytes
+        .iter()
+        .position(|byte| *byte == b'\n')
+        .ok_or_else(|| damaged("it has no head"))?;
     let (head, body) = (&bytes[..end], &bytes[end + 1..]);
-    let checksum = std::str::from_utf8(head).ok().and_then(|head| head.strip_prefix(HEAD));
+    let checksum = std::str::from_utf8(head)
+        .ok()
+        .and_then(|head| head.strip_prefix(HEAD));
     let checksum = checksum.ok_or_else(|| damaged("it is of another kind or version"))?;
     if Version::parse(checksum) != Some(Version::of(body)) {
         return Err(damaged("its checksum does not fit"));
     }
     let said: Shard = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
-    let facts = said.facts.into_iter().map(Said::fact).collect::<Result<_, _>>();
+    let facts = said
+        .facts
+        .into_iter()
+        .map(Said::fact)
+        .collect::<Result<_, _>>();
     Ok(SavedShard {
         revision: Revision(said.revision),
         facts: facts.map_err(|reason| damaged(&reason))?,
@@ -130,8 +156,16 @@ enum Said {
     Mesh(catamaran_local::object::MeshObject),
     Member(catamaran_local::object::ClusterObject),
     Export(catamaran_local::object::MeshExportObject),
-    Namespace { name: String, inject: bool },
-    Gateway { name: String, network: Option<String>, address: IpAddr, port: u16 },
+    Namespace {
+        name: String,
+        inject: bool,
+    },
+    Gateway {
+        name: String,
+        network: Option<String>,
+        address: IpAddr,
+        port: u16,
+    },
     Service(SaidService),
     Slice(SaidSlice),
 }
@@ -198,9 +232,16 @@ impl Said {
         let text = |name: &dyn AsRef<str>| name.as_ref().to_owned();
         match fact {
             Fact::Mesh(mesh) => Said::Mesh(catamaran_local::object::MeshObject::of(mesh)),
-            Fact::Member(member) => Said::Member(catamaran_local::object::ClusterObject::of(member)),
-            Fact::Export(export) => Said::Export(catamaran_local::object::MeshExportObject::of(export)),
-            Fact::Namespace(facts) => Said::Namespace { name: text(&facts.name), inject: facts.inject },
+            Fact::Member(member) => {
+                Said::Member(catamaran_local::object::ClusterObject::of(member))
+            }
+            Fact::Export(export) => {
+                Said::Export(catamaran_local::object::MeshExportObject::of(export))
+            }
+            Fact::Namespace(facts) => Said::Namespace {
+                name: text(&facts.name),
+                inject: facts.inject,
+            },
             Fact::Gateway(gateway) => Said::Gateway {
                 name: gateway.name.clone(),
                 network: gateway.network.as_ref().map(|network| text(network)),
@@ -235,14 +276,28 @@ impl Said {
                 name: named(model::Namespace::new(name))?,
                 inject,
             }),
-            Said::Gateway { name, network, address, port } => Fact::Gateway(model::NetworkGateway {
+            Said::Gateway {
                 name,
-                network: network.map(|name| named(model::NetworkId::new(name))).transpose()?,
-                at: model::GatewayAddress { address: usable(address)?, port },
+                network,
+                address,
+                port,
+            } => Fact::Gateway(model::NetworkGateway {
+                name,
+                network: network
+                    .map(|name| named(model::NetworkId::new(name)))
+                    .transpose()?,
+                at: model::GatewayAddress {
+                    address: usable(address)?,
+                    port,
+                },
             }),
             Said::Service(service) => Fact::Service(model::Service {
                 key: key(service.namespace, service.name)?,
-                ports: service.ports.into_iter().map(SaidPort::port).collect::<Result<_, _>>()?,
+                ports: service
+                    .ports
+                    .into_iter()
+                    .map(SaidPort::port)
+                    .collect::<Result<_, _>>()?,
                 vip: service.vip,
                 cluster_local: service.cluster_local,
             }),
@@ -253,7 +308,12 @@ impl Said {
                 },
                 service: key(slice.namespace, slice.service)?,
                 ports: (slice.ports.into_iter())
-                    .map(|(name, number)| Ok(model::SlicePort { name: port_name(name)?, number }))
+                    .map(|(name, number)| {
+                        Ok(model::SlicePort {
+                            name: port_name(name)?,
+                            number,
+                        })
+                    })
                     .collect::<Result<_, String>>()?,
                 endpoints: (slice.endpoints.into_iter())
                     .map(SaidEndpoint::endpoint)
@@ -300,12 +360,28 @@ impl SaidEndpoint {
         let pod = endpoint.workload.as_ref();
         SaidEndpoint {
             address: endpoint.address.ip(),
-            pod: pod.map(|pod| (pod.namespace.as_str().to_owned(), pod.pod.as_str().to_owned())),
+            pod: pod.map(|pod| {
+                (
+                    pod.namespace.as_str().to_owned(),
+                    pod.pod.as_str().to_owned(),
+                )
+            }),
             service_account: endpoint.service_account.as_str().to_owned(),
             labels: endpoint.labels.clone(),
-            network: endpoint.network.as_ref().map(|name| name.as_str().to_owned()),
-            region: endpoint.locality.region.as_ref().map(|name| name.as_str().to_owned()),
-            zone: endpoint.locality.zone.as_ref().map(|name| name.as_str().to_owned()),
+            network: endpoint
+                .network
+                .as_ref()
+                .map(|name| name.as_str().to_owned()),
+            region: endpoint
+                .locality
+                .region
+                .as_ref()
+                .map(|name| name.as_str().to_owned()),
+            zone: endpoint
+                .locality
+                .zone
+                .as_ref()
+                .map(|name| name.as_str().to_owned()),
             health: match endpoint.health {
                 model::Health::Ready => Health::Ready,
                 model::Health::NotReady => Health::NotReady,
@@ -327,10 +403,19 @@ impl SaidEndpoint {
             workload: self.pod.map(pod).transpose()?,
             service_account: named(model::ServiceAccount::new(self.service_account))?,
             labels: self.labels,
-            network: self.network.map(|name| named(model::NetworkId::new(name))).transpose()?,
+            network: self
+                .network
+                .map(|name| named(model::NetworkId::new(name)))
+                .transpose()?,
             locality: model::Locality {
-                region: self.region.map(|name| named(model::Region::new(name))).transpose()?,
-                zone: self.zone.map(|name| named(model::Zone::new(name))).transpose()?,
+                region: self
+                    .region
+                    .map(|name| named(model::Region::new(name)))
+                    .transpose()?,
+                zone: self
+                    .zone
+                    .map(|name| named(model::Zone::new(name)))
+                    .transpose()?,
             },
             health: match self.health {
                 Health::Ready => model::Health::Ready,
@@ -350,12 +435,16 @@ fn named<T>(name: Result<T, model::NameError>) -> Result<T, String> {
 }
 
 fn port_name(name: Option<String>) -> Result<Option<model::PortName>, String> {
-    name.map(|name| named(model::PortName::new(name))).transpose()
+    name.map(|name| named(model::PortName::new(name)))
+        .transpose()
 }
 
 fn key(namespace: String, name: String) -> Result<model::ServiceKey, String> {
     let namespace = named(model::Namespace::new(namespace))?;
-    Ok(model::ServiceKey::new(namespace, named(model::ServiceName::new(name))?))
+    Ok(model::ServiceKey::new(
+        namespace,
+        named(model::ServiceName::new(name))?,
+    ))
 }
 
 /// The watch checked it by its cluster's rules when it was saved, loopback among them.

@@ -21,7 +21,7 @@ use catamaran_process::{Gate, Process, Stopping};
 use catamaran_registry::{Problem, ProblemKind, Severity, Snapshot};
 use hyper::body::Incoming;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use rustls_pki_types::CertificateDer;
+use rustls::pki_types::CertificateDer;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
@@ -97,8 +97,16 @@ impl Authority {
     /// may be in use.
     pub(crate) fn intermediates(&self, now: Timestamp) -> Vec<Fingerprint> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
-        let past = past.iter().filter(|(_, replaced)| now < replaced.after(PAST)).map(|(print, _)| *print);
-        let mut all: Vec<_> = self.issuer().map(|issuer| issuer.fingerprint()).into_iter().chain(past).collect();
+        let past = past
+            .iter()
+            .filter(|(_, replaced)| now < replaced.after(PAST))
+            .map(|(print, _)| *print);
+        let mut all: Vec<_> = self
+            .issuer()
+            .map(|issuer| issuer.fingerprint())
+            .into_iter()
+            .chain(past)
+            .collect();
         all.sort();
         all.dedup();
         all
@@ -117,13 +125,19 @@ impl Authority {
         let mut past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let noted = past.clone();
         past.retain(|_, replaced| now < replaced.after(PAST));
-        if let Some(before) = before.map(|before| before.fingerprint()).filter(|before| Some(*before) != present) {
+        if let Some(before) = before
+            .map(|before| before.fingerprint())
+            .filter(|before| Some(*before) != present)
+        {
             past.insert(before, now);
         }
         // The present one is noted too, as if it ended now: a restart after its files were replaced must still know it.
         past.extend(present.map(|present| (present, now)));
         while past.len() > MAX_PAST {
-            let oldest = past.iter().min_by_key(|(_, replaced)| **replaced).map(|(print, _)| *print);
+            let oldest = past
+                .iter()
+                .min_by_key(|(_, replaced)| **replaced)
+                .map(|(print, _)| *print);
             past.remove(&oldest.expect("it is not empty"));
         }
         if *past != noted
@@ -156,7 +170,11 @@ pub(crate) fn keep(
         let stop = stopping.wait();
         tokio::pin!(stop);
         loop {
-            let domain = snapshots.borrow_and_update().mesh.as_ref().map(|mesh| mesh.trust_domain.clone());
+            let domain = snapshots
+                .borrow_and_update()
+                .mesh
+                .as_ref()
+                .map(|mesh| mesh.trust_domain.clone());
             if let Some(domain) = domain {
                 keeping = look(keeping, domain, now()).await;
             }
@@ -209,14 +227,20 @@ impl Keeping {
                 message,
             });
         };
-        match CaCertsFiles::collect(|name| std::fs::read_to_string(self.place.cacerts.join(name)).ok()) {
+        match CaCertsFiles::collect(|name| {
+            std::fs::read_to_string(self.place.cacerts.join(name)).ok()
+        }) {
             Err(error) => problem(Severity::Error, error.to_string()),
             Ok(files) => {
-                let seen = self.seen.as_ref().is_some_and(|(old, of)| (old, of) == (&files, domain));
+                let seen = self
+                    .seen
+                    .as_ref()
+                    .is_some_and(|(old, of)| (old, of) == (&files, domain));
                 if !seen {
                     let read = CaCerts::read(&files, now).map_err(|error| error.to_string());
-                    let issuer = read
-                        .and_then(|authority| Issuer::new(authority, domain.clone()).map_err(|error| error.to_string()));
+                    let issuer = read.and_then(|authority| {
+                        Issuer::new(authority, domain.clone()).map_err(|error| error.to_string())
+                    });
                     match issuer.and_then(|issuer| self.install(issuer, domain, now)) {
                         Ok(()) => self.seen = Some((files, domain.clone())),
                         Err(message) => {
@@ -269,7 +293,12 @@ impl Keeping {
         }
     }
 
-    fn install(&mut self, issuer: Issuer, domain: &TrustDomain, now: Timestamp) -> Result<(), String> {
+    fn install(
+        &mut self,
+        issuer: Issuer,
+        domain: &TrustDomain,
+        now: Timestamp,
+    ) -> Result<(), String> {
         self.renew(&issuer, domain, now)?;
         tracing::info!(issuer = %issuer.facts().subject, "signing with a new authority");
         self.authority.replace(issuer, &self.place, now);
@@ -280,7 +309,9 @@ impl Keeping {
 
     fn renew(&self, issuer: &Issuer, domain: &TrustDomain, now: Timestamp) -> Result<(), String> {
         let identity = SpiffeId::control_plane(domain.clone());
-        let holding = issuer.holding_for(&identity, None, now).map_err(|error| error.to_string())?;
+        let holding = issuer
+            .holding_for(&identity, None, now)
+            .map_err(|error| error.to_string())?;
         self.authority.credentials.install(holding);
         Ok(())
     }
@@ -294,12 +325,15 @@ fn read_past(path: &Path) -> BTreeMap<Fingerprint, Timestamp> {
     let text = std::fs::read(path).unwrap_or_default();
     let said: BTreeMap<String, u64> = serde_json::from_slice(&text).unwrap_or_default();
     let past = said.into_iter().take(MAX_PAST);
-    past.filter_map(|(print, replaced)| Some((Fingerprint::parse(&print)?, Timestamp(replaced)))).collect()
+    past.filter_map(|(print, replaced)| Some((Fingerprint::parse(&print)?, Timestamp(replaced))))
+        .collect()
 }
 
 fn write_past(path: &Path, past: &BTreeMap<Fingerprint, Timestamp>) -> std::io::Result<()> {
-    let said: BTreeMap<String, u64> =
-        past.iter().map(|(print, replaced)| (print.to_string(), replaced.0)).collect();
+    let said: BTreeMap<String, u64> = past
+        .iter()
+        .map(|(print, replaced)| (print.to_string(), replaced.0))
+        .collect();
     atomic::write(path, &serde_json::to_vec(&said)?, 0o600)
 }
 
@@ -316,7 +350,10 @@ impl Caller {
     pub(crate) fn peer(&self, now: Timestamp) -> Result<Option<Peer>, PeerError> {
         match self.certificates.is_empty() {
             true => Ok(None),
-            false => self.credentials.peer_of(&self.certificates, PeerRole::Client, now).map(Some),
+            false => self
+                .credentials
+                .check(&self.certificates, PeerRole::Client, now)
+                .map(Some),
         }
     }
 }
@@ -328,7 +365,9 @@ pub(crate) async fn serve(
     routes: Routes,
     stopping: Stopping,
 ) -> Result<(), rustls::Error> {
-    let config = authority.credentials.server_config(&[b"h2"], ClientAuth::Optional)?;
+    let config = authority
+        .credentials
+        .server_config(&[b"h2"], ClientAuth::Optional)?;
     let acceptor = TlsAcceptor::from(config);
     let connections = Arc::new(Semaphore::new(CONNECTIONS));
     let handshakes = Arc::new(Semaphore::new(HANDSHAKES));
@@ -382,7 +421,10 @@ async fn shake_hands(
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let caller = Arc::new(Caller {
         address,
-        certificates: shown.iter().map(|certificate| certificate.clone().into_owned()).collect(),
+        certificates: shown
+            .iter()
+            .map(|certificate| certificate.clone().into_owned())
+            .collect(),
         credentials,
     });
     Ok((stream, caller))

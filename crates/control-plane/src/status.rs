@@ -221,12 +221,16 @@ impl Reporter {
         let proxies = counts(&self.tell.streams(), now);
         let because = self.unfinished(&snapshot, &proxies);
         let own = snapshot.clusters.get(&self.cluster);
-        let known = own.is_some_and(|view| view.freshness != Freshness::Unknown) && snapshot.mesh.is_some();
+        let known =
+            own.is_some_and(|view| view.freshness != Freshness::Unknown) && snapshot.mesh.is_some();
         Status {
             mesh: self.mesh.to_string(),
             cluster: self.cluster.to_string(),
             version: self.version.to_string(),
-            region: snapshot.mesh.as_ref().and_then(|mesh| Some(mesh.region.as_ref()?.to_string())),
+            region: snapshot
+                .mesh
+                .as_ref()
+                .and_then(|mesh| Some(mesh.region.as_ref()?.to_string())),
             state: match (known, because.is_empty()) {
                 (false, _) => State::Creating,
                 (true, false) => State::Updating,
@@ -250,12 +254,22 @@ impl Reporter {
             proxies,
             trust: self.authority.issuer().map(|issuer| TrustStatus {
                 trust_domain: issuer.trust_domain().to_string(),
-                roots: issuer.bundle().fingerprints().iter().map(ToString::to_string).collect(),
+                roots: issuer
+                    .bundle()
+                    .fingerprints()
+                    .iter()
+                    .map(ToString::to_string)
+                    .collect(),
                 issuer: issuer.facts().subject.clone(),
                 intermediate: issuer.fingerprint().to_string(),
                 not_after: utc(issuer.not_after()),
             }),
-            problems: self.problems(&snapshot).await.iter().map(problem_status).collect(),
+            problems: self
+                .problems(&snapshot)
+                .await
+                .iter()
+                .map(problem_status)
+                .collect(),
         }
     }
 
@@ -263,9 +277,15 @@ impl Reporter {
         let mut because = Vec::new();
         let own = snapshot.clusters.get(&self.cluster);
         if own.is_none_or(|view| view.freshness == Freshness::Unknown) {
-            because.push(format!("the first list of {} is not complete", self.cluster));
+            because.push(format!(
+                "the first list of {} is not complete",
+                self.cluster
+            ));
         } else if snapshot.mesh.is_none() {
-            because.push(format!("{} has no Mesh object named {}", self.cluster, self.mesh));
+            because.push(format!(
+                "{} has no Mesh object named {}",
+                self.cluster, self.mesh
+            ));
         }
         for (cluster, view) in &snapshot.clusters {
             if *cluster != self.cluster && view.freshness == Freshness::Unknown {
@@ -273,7 +293,10 @@ impl Reporter {
             }
         }
         if proxies.pending > 0 {
-            because.push(format!("{} proxies have not taken everything yet", proxies.pending));
+            because.push(format!(
+                "{} proxies have not taken everything yet",
+                proxies.pending
+            ));
         }
         because
     }
@@ -283,7 +306,12 @@ impl Reporter {
         let mut problems = snapshot.problems.clone();
         problems.extend(self.kept.health.borrow().problems.iter().cloned());
         problems.extend(self.authority.problems().iter().cloned());
-        problems.extend(self.exporting.lock().unwrap_or_else(PoisonError::into_inner).clone());
+        problems.extend(
+            self.exporting
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .clone(),
+        );
         problems.extend(self.tell.problems().await);
         problems.sort();
         problems.dedup();
@@ -293,14 +321,22 @@ impl Reporter {
     /// Every connected proxy.
     pub(crate) fn proxies(&self) -> Vec<ProxyStatus> {
         let now = (self.now)();
-        let mut proxies: Vec<_> = self.tell.streams().iter().map(|slot| proxy_status(slot, now)).collect();
+        let mut proxies: Vec<_> = self
+            .tell
+            .streams()
+            .iter()
+            .map(|slot| proxy_status(slot, now))
+            .collect();
         proxies.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
         proxies
     }
 }
 
 fn counts(streams: &[Arc<Slot>], now: Timestamp) -> ProxyCounts {
-    let mut counts = ProxyCounts { connected: streams.len(), ..ProxyCounts::default() };
+    let mut counts = ProxyCounts {
+        connected: streams.len(),
+        ..ProxyCounts::default()
+    };
     for slot in streams {
         match state_of(slot, now) {
             "current" => counts.current += 1,
@@ -317,7 +353,9 @@ fn state_of(slot: &Slot, now: Timestamp) -> &'static str {
         return "rejected";
     }
     let late = |kind: &catamaran_xds::KindStatus| {
-        kind.unanswered_since.is_some_and(|since| now.since(since) > SLOW) || kind.accepted_at.is_none()
+        kind.unanswered_since
+            .is_some_and(|since| now.since(since) > SLOW)
+            || kind.accepted_at.is_none()
     };
     match told.in_sync || (!told.kinds.is_empty() && !told.kinds.iter().any(late)) {
         true => "current",
@@ -328,7 +366,14 @@ fn state_of(slot: &Slot, now: Timestamp) -> &'static str {
 fn proxy_status(slot: &Slot, now: Timestamp) -> ProxyStatus {
     let (proxy, told) = (&slot.proxy, slot.told());
     let mut rejected: Vec<String> = (told.refusals.iter())
-        .map(|refusal| format!("{} {}: {}", refusal.kind.word(), refusal.name, refusal.reason))
+        .map(|refusal| {
+            format!(
+                "{} {}: {}",
+                refusal.kind.word(),
+                refusal.name,
+                refusal.reason
+            )
+        })
         .collect();
     rejected.extend(told.rejected.filter(|_| rejected.is_empty()));
     ProxyStatus {
@@ -387,7 +432,9 @@ fn cluster_status((name, view): (&ClusterId, &catamaran_registry::ClusterView)) 
         version: export.map(|export| export.version.to_string()),
         region: export.and_then(|export| Some(export.region.as_ref()?.to_string())),
         roots: export.map(|export| hex(&export.roots)).unwrap_or_default(),
-        intermediates: export.map(|export| hex(&export.intermediates)).unwrap_or_default(),
+        intermediates: export
+            .map(|export| hex(&export.intermediates))
+            .unwrap_or_default(),
     }
 }
 
@@ -421,7 +468,9 @@ fn problem_status(problem: &Problem) -> ProblemStatus {
 pub(crate) fn utc(at: Timestamp) -> String {
     let format = &time::format_description::well_known::Rfc3339;
     let seconds = i64::try_from(at.seconds()).unwrap_or(i64::MAX);
-    let text = time::OffsetDateTime::from_unix_timestamp(seconds).ok().and_then(|at| at.format(format).ok());
+    let text = time::OffsetDateTime::from_unix_timestamp(seconds)
+        .ok()
+        .and_then(|at| at.format(format).ok());
     text.unwrap_or_else(|| at.to_string())
 }
 
@@ -438,7 +487,10 @@ pub(crate) fn export(
     let issuer = authority.issuer()?;
     let view = snapshot.clusters.get(cluster)?;
     let gateways = snapshot.gateways.values().flatten();
-    let mut gateways: Vec<_> = gateways.filter(|(stands_in, _)| stands_in == cluster).map(|(_, at)| *at).collect();
+    let mut gateways: Vec<_> = gateways
+        .filter(|(stands_in, _)| stands_in == cluster)
+        .map(|(_, at)| *at)
+        .collect();
     gateways.sort();
     gateways.dedup();
     Some(MeshExport {
@@ -487,7 +539,14 @@ pub(crate) fn keep_exported(
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             authority.borrow_and_update();
-            let said = export(&snapshot, &exporter.authority, &exporter.cluster, &exporter.uid, &exporter.version, now());
+            let said = export(
+                &snapshot,
+                &exporter.authority,
+                &exporter.cluster,
+                &exporter.uid,
+                &exporter.version,
+                now(),
+            );
             let mut failed = false;
             if let Some(said) = said.filter(|said| written.as_ref() != Some(said)) {
                 match exporter.write(said.clone()).await {
@@ -533,7 +592,9 @@ impl Exporter {
                     kind: ProblemKind::BadObject,
                     cluster: Some(self.cluster.clone()),
                     object: format!("MeshExport catamaran-system/{mesh}"),
-                    message: format!("it cannot be written, so peers know us as we were: {error}; it is tried again"),
+                    message: format!(
+                        "it cannot be written, so peers know us as we were: {error}; it is tried again"
+                    ),
                 });
                 Err(())
             }

@@ -5,13 +5,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use catamaran_model::{ClusterId, WorkloadKey};
 use catamaran_process::Process;
-use catamaran_registry::{Freshness, Problem, ProblemKind, Severity, Snapshot};
+use catamaran_registry::{ClusterView, Freshness, Problem, ProblemKind, Severity, Snapshot};
 use catamaran_translate::{
     Audience, AudienceId, Capability, ClassId, Engine, ResourceChange, Role,
 };
@@ -32,7 +31,7 @@ const ORDERS: usize = 1024;
 const STREAMS: usize = 20_000;
 /// Names of changed resources that a mailbox remembers; beyond, the stream compares.
 const CHANGES: usize = 256;
-/// How long after the start streams wait for clusters of which nothing is known. Without it a control plane that lost its disk
+/// How long after the start streams wait for clusters and issuers of which nothing is known. Without it a control plane that lost its disk
 /// would tell proxies that everything of those clusters is gone, a moment before it learns of them.
 const FIRST_LISTS: Duration = Duration::from_secs(5);
 
@@ -103,7 +102,11 @@ impl Slot {
             None => Changed::Unknown,
         };
         Letters {
-            current: mail.set.take().map(|set| Current { set, changed, revision }),
+            current: mail.set.take().map(|set| Current {
+                set,
+                changed,
+                revision,
+            }),
             quarantine: mail.quarantine.take(),
             end: mail.end.take(),
         }
@@ -112,7 +115,10 @@ impl Slot {
     /// Notes what the client asked for, so that it is woken for that.
     pub(crate) fn note_interest(&self, kind: TypeUrlKind, session: &ServerSession) {
         if let Some((wildcard, names)) = session.interest(kind) {
-            let interest = Interest { wildcard, names: names.clone() };
+            let interest = Interest {
+                wildcard,
+                names: names.clone(),
+            };
             self.mail().interest.insert(kind, interest);
         }
     }
@@ -129,11 +135,19 @@ impl Slot {
 
     /// How things stand.
     pub(crate) fn told(&self) -> Told {
-        self.told.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.told
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone()
     }
 
     /// Puts a new set in; `None` for changes that are not known. Says whether the stream asked for any of them.
-    fn put(&self, set: Arc<ResourceSet>, changes: Option<&[ResourceKey]>, revision: &Arc<str>) -> bool {
+    fn put(
+        &self,
+        set: Arc<ResourceSet>,
+        changes: Option<&[ResourceKey]>,
+        revision: &Arc<str>,
+    ) -> bool {
         let mut mail = self.mail();
         mail.set = Some(set);
         mail.revision = revision.clone();
@@ -154,9 +168,12 @@ impl Slot {
     }
 }
 
+/// Whether a stream was opened; if not, why.
+type Reply = oneshot::Sender<Result<StreamId, String>>;
+
 /// What streams ask of the teller.
 enum Order {
-    Open(Arc<Slot>, oneshot::Sender<Result<StreamId, String>>),
+    Open(Arc<Slot>, Reply),
     Close(StreamId),
     Refused(Capability, Refusal),
     Problems(oneshot::Sender<Vec<Problem>>),
@@ -172,7 +189,6 @@ pub(crate) struct Tell {
     orders: mpsc::Sender<Order>,
     /// For people: every open stream.
     streams: Arc<Mutex<BTreeMap<StreamId, Arc<Slot>>>>,
-    open: Arc<AtomicUsize>,
 }
 
 /// An open stream; dropping it closes it.
@@ -189,7 +205,10 @@ impl Tell {
         let order = Order::Open(slot.clone(), reply);
         self.orders.send(order).await.map_err(|_| gone(()))?;
         let id = answer.await.map_err(|_| gone(()))??;
-        Ok(Opened { id, tell: self.clone() })
+        Ok(Opened {
+            id,
+            tell: self.clone(),
+        })
     }
 
     /// A proxy refused a version: others like it are not sent it.
@@ -212,11 +231,6 @@ impl Tell {
         let streams = self.streams.lock().unwrap_or_else(PoisonError::into_inner);
         streams.values().cloned().collect()
     }
-
-    /// How many streams are open.
-    pub(crate) fn count(&self) -> usize {
-        self.open.load(Ordering::Relaxed)
-    }
 }
 
 impl Drop for Opened {
@@ -238,7 +252,6 @@ pub(crate) fn start(
     let tell = Tell {
         orders,
         streams: Arc::default(),
-        open: Arc::default(),
     };
     let metrics = process.metrics();
     let teller = Teller {
@@ -251,11 +264,16 @@ pub(crate) fn start(
         quarantines: BTreeMap::new(),
         waiting: Vec::new(),
         known: tell.streams.clone(),
-        open: tell.open.clone(),
         last: 0,
         patience: Instant::now() + FIRST_LISTS,
-        changed: metrics.counter("catamaran_resources_changed", "Resources that a new picture changed, by class"),
-        woken: metrics.counter("catamaran_streams_woken", "Times that a stream was told of a change"),
+        changed: metrics.counter(
+            "catamaran_resources_changed",
+            "Resources that a new picture changed, by class",
+        ),
+        woken: metrics.counter(
+            "catamaran_streams_woken",
+            "Times that a stream was told of a change",
+        ),
         local,
     };
     let stopping = process.stopping();
@@ -276,9 +294,8 @@ struct Teller {
     of_workload: BTreeMap<WorkloadKey, BTreeSet<StreamId>>,
     quarantines: BTreeMap<Capability, Arc<Quarantine>>,
     /// Streams that came before there was anything to tell.
-    waiting: Vec<(Arc<Slot>, oneshot::Sender<Result<StreamId, String>>)>,
+    waiting: Vec<(Arc<Slot>, Reply)>,
     known: Arc<Mutex<BTreeMap<StreamId, Arc<Slot>>>>,
-    open: Arc<AtomicUsize>,
     last: u64,
     patience: Instant,
     changed: Counter,
@@ -339,21 +356,26 @@ impl Teller {
         }
     }
 
-    /// Whether what would be told is whole: our own cluster's view at least, and for a moment after the start also the
-    /// others'. Nothing is told rather than too little, since too little means that the rest is gone.
+    /// Whether what would be told is whole: our own cluster's view in any case, and for a moment after the start also the
+    /// others' and our own issuers, which we tell ourselves. Nothing is told rather than too little, since too little means
+    /// that the rest is gone.
     fn may_tell(&self) -> bool {
         let snapshot = self.engine.snapshot();
-        let known = |view: &catamaran_registry::ClusterView| view.freshness != Freshness::Unknown;
+        let known = |view: &ClusterView| view.freshness != Freshness::Unknown;
         let own = snapshot.clusters.get(&self.local).is_some_and(known) && snapshot.mesh.is_some();
-        own && (Instant::now() >= self.patience || snapshot.clusters.values().all(known))
+        let whole =
+            snapshot.clusters.values().all(known) && snapshot.issuers.contains_key(&self.local);
+        own && (whole || Instant::now() >= self.patience)
     }
 
-    fn open(&mut self, slot: Arc<Slot>, reply: oneshot::Sender<Result<StreamId, String>>) {
+    fn open(&mut self, slot: Arc<Slot>, reply: Reply) {
         if reply.is_closed() {
             return;
         }
         let refused = match self.streams.len() >= STREAMS {
-            true => Some(format!("{STREAMS} streams are open; connect to another replica")),
+            true => Some(format!(
+                "{STREAMS} streams are open; connect to another replica"
+            )),
             false => self.stranger(&slot.proxy),
         };
         if let Some(why) = refused {
@@ -363,11 +385,13 @@ impl Teller {
         let id = StreamId(self.last);
         let audience = self.audience(&slot.proxy);
         let stream = self.enter(id, audience, slot);
-        self.of_workload.entry(stream.slot.proxy.workload.clone()).or_default().insert(id);
+        self.of_workload
+            .entry(stream.slot.proxy.workload.clone())
+            .or_default()
+            .insert(id);
         let known = stream.slot.clone();
         self.streams.insert(id, stream);
         self.known().insert(id, known);
-        self.open.store(self.streams.len(), Ordering::Relaxed);
         if reply.send(Ok(id)).is_err() {
             self.close(id);
         }
@@ -440,7 +464,6 @@ impl Teller {
             }
         }
         self.known().remove(&id);
-        self.open.store(self.streams.len(), Ordering::Relaxed);
     }
 
     fn audience(&self, proxy: &Proxy) -> Audience {
@@ -448,7 +471,10 @@ impl Teller {
         Audience {
             role: match proxy.gateway {
                 true => Role::Gateway,
-                false => Role::Sidecar { workload: proxy.workload.clone(), app: proxy.app },
+                false => Role::Sidecar {
+                    workload: proxy.workload.clone(),
+                    app: proxy.app,
+                },
             },
             cluster: self.local.clone(),
             network: place.network.clone(),
@@ -484,10 +510,16 @@ impl Teller {
     }
 
     fn deliver(&mut self, changes: Vec<(ClassId, ResourceChange)>) {
-        let mut by_class: BTreeMap<ClassId, BTreeMap<TypeUrlKind, Vec<ResourceChange>>> = BTreeMap::new();
+        let mut by_class: BTreeMap<ClassId, BTreeMap<TypeUrlKind, Vec<ResourceChange>>> =
+            BTreeMap::new();
         for (class, change) in changes {
             let kind = key_of(&change).kind;
-            by_class.entry(class).or_default().entry(kind).or_default().push(change);
+            by_class
+                .entry(class)
+                .or_default()
+                .entry(kind)
+                .or_default()
+                .push(change);
         }
         let mut concerned: BTreeSet<StreamId> = BTreeSet::new();
         for class in by_class.keys() {
@@ -504,12 +536,19 @@ impl Teller {
             let mut set = (*stream.set).clone();
             let mut keys: Vec<ResourceKey> = Vec::new();
             for kind in TypeUrlKind::ALL {
-                let saying = stream.classes.iter().filter_map(|class| Some((class, by_class.get(class)?.get(&kind)?)));
+                let saying = stream
+                    .classes
+                    .iter()
+                    .filter_map(|class| Some((class, by_class.get(class)?.get(&kind)?)));
                 let saying: Vec<(&ClassId, &Vec<ResourceChange>)> = saying.collect();
                 if saying.is_empty() {
                     continue;
                 }
-                keys.extend(saying.iter().flat_map(|(_, changes)| changes.iter().map(key_of)));
+                keys.extend(
+                    saying
+                        .iter()
+                        .flat_map(|(_, changes)| changes.iter().map(key_of)),
+                );
                 let old = set.shared(kind);
                 let classes = saying.iter().map(|(class, _)| **class).collect();
                 let place = (kind, Arc::as_ptr(&old) as usize, classes);
@@ -520,8 +559,8 @@ impl Teller {
                             ResourceChange::Put(resource) => {
                                 new.insert(resource.name.clone(), resource.clone());
                             }
-                            ResourceChange::Gone { name, .. } => {
-                                new.remove(name);
+                            ResourceChange::Gone(key) => {
+                                new.remove(&key.name);
                             }
                         }
                     }
@@ -531,7 +570,10 @@ impl Teller {
                 set.put_shared(kind, new.clone());
             }
             stream.set = Arc::new(set);
-            if stream.slot.put(stream.set.clone(), Some(&keys), &self.revision) {
+            if stream
+                .slot
+                .put(stream.set.clone(), Some(&keys), &self.revision)
+            {
                 stream.slot.wake.notify_one();
                 self.woken.inc();
             }
@@ -546,7 +588,10 @@ impl Teller {
             .copied()
             .collect();
         if unknown {
-            let all = self.of_workload.iter().filter(|(workload, _)| !self.places.knows(workload));
+            let all = self
+                .of_workload
+                .iter()
+                .filter(|(workload, _)| !self.places.knows(workload));
             concerned.extend(all.flat_map(|(_, streams)| streams));
         }
         for id in concerned {
@@ -567,8 +612,19 @@ impl Teller {
             };
             // The new one first, so that classes which stay the same are not built again.
             let new = self.enter(id, audience, old.slot.clone());
-            let left: Vec<ClassId> = old.classes.iter().filter(|class| !new.classes.contains(class)).copied().collect();
-            self.leave(id, &Stream { classes: left, ..old });
+            let left: Vec<ClassId> = old
+                .classes
+                .iter()
+                .filter(|class| !new.classes.contains(class))
+                .copied()
+                .collect();
+            self.leave(
+                id,
+                &Stream {
+                    classes: left,
+                    ..old
+                },
+            );
             new.slot.wake.notify_one();
             self.woken.inc();
             self.streams.insert(id, new);
@@ -587,8 +643,15 @@ impl Teller {
     }
 
     fn tell_quarantine(&self, capability: Capability) {
-        let quarantine = self.quarantines.get(&capability).cloned().unwrap_or_default();
-        let like = self.streams.values().filter(|stream| stream.audience.capability == capability);
+        let quarantine = self
+            .quarantines
+            .get(&capability)
+            .cloned()
+            .unwrap_or_default();
+        let like = self
+            .streams
+            .values()
+            .filter(|stream| stream.audience.capability == capability);
         for stream in like {
             stream.slot.mail().quarantine = Some(quarantine.clone());
             stream.slot.wake.notify_one();
@@ -602,10 +665,17 @@ impl Teller {
             if quarantine.is_empty() {
                 continue;
             }
-            let like = || self.streams.values().filter(|stream| stream.audience.capability == *capability);
+            let like = || {
+                self.streams
+                    .values()
+                    .filter(|stream| stream.audience.capability == *capability)
+            };
             let still = quarantine.iter().filter_map(|refusal| {
-                let mut current = like().filter_map(|stream| stream.set.get(refusal.kind, &refusal.name));
-                current.find(|resource| resource.version == refusal.version).cloned()
+                let mut current =
+                    like().filter_map(|stream| stream.set.get(refusal.kind, &refusal.name));
+                current
+                    .find(|resource| resource.version == refusal.version)
+                    .cloned()
             });
             let still: ResourceSet = still.collect();
             let mut rest = (**quarantine).clone();
@@ -621,7 +691,11 @@ impl Teller {
 
     fn problems(&self) -> Vec<Problem> {
         let mut problems = self.engine.problems();
-        for refusal in self.quarantines.values().flat_map(|quarantine| quarantine.iter()) {
+        for refusal in self
+            .quarantines
+            .values()
+            .flat_map(|quarantine| quarantine.iter())
+        {
             problems.push(Problem {
                 severity: Severity::Error,
                 kind: ProblemKind::Refused,
@@ -644,13 +718,16 @@ impl Teller {
 fn key_of(change: &ResourceChange) -> ResourceKey {
     match change {
         ResourceChange::Put(resource) => resource.key(),
-        ResourceChange::Gone { kind, name } => ResourceKey::new(*kind, name.clone()),
+        ResourceChange::Gone(key) => key.clone(),
     }
 }
 
 /// How far the view of each cluster has come.
 fn revision(snapshot: &Snapshot) -> Arc<str> {
-    let each = snapshot.clusters.iter().map(|(cluster, view)| format!("{cluster}={}", view.revision.0));
+    let each = snapshot
+        .clusters
+        .iter()
+        .map(|(cluster, view)| format!("{cluster}={}", view.revision.0));
     Arc::from(each.collect::<Vec<_>>().join(","))
 }
 

@@ -45,7 +45,10 @@ impl Watches {
 
     /// Makes sure that a cluster is watched in this folder; says whether a watch was started.
     pub(crate) fn ensure(&mut self, cluster: &ClusterId, folder: &ClusterId) -> bool {
-        let newest = self.clusters.get(cluster).and_then(|running| running.last());
+        let newest = self
+            .clusters
+            .get(cluster)
+            .and_then(|running| running.last());
         if newest.is_some_and(|newest| newest.folder == *folder && !newest.task.is_finished()) {
             return false;
         }
@@ -106,7 +109,10 @@ impl Watches {
 
     /// Watches that ended by themselves, which none should: with the life that ended.
     pub(crate) fn ended(&self) -> Vec<(ClusterId, ClusterId, WatchGeneration)> {
-        let newest = self.clusters.iter().filter_map(|(cluster, running)| Some((cluster, running.last()?)));
+        let newest = self
+            .clusters
+            .iter()
+            .filter_map(|(cluster, running)| Some((cluster, running.last()?)));
         newest
             .filter(|(_, running)| running.task.is_finished())
             .map(|(cluster, running)| (cluster.clone(), running.folder.clone(), running.generation))
@@ -116,9 +122,13 @@ impl Watches {
     /// What people should know of the manifests of each cluster.
     pub(crate) fn problems(&self) -> Vec<catamaran_registry::Problem> {
         let all = self.clusters.iter().flat_map(|(cluster, running)| {
-            let newest = running.last().map(|newest| newest.problems.borrow().clone());
+            let newest = running
+                .last()
+                .map(|newest| newest.problems.borrow().clone());
             let problems = newest.unwrap_or_default();
-            problems.into_iter().map(move |problem| problem.in_cluster(cluster))
+            problems
+                .into_iter()
+                .map(move |problem| problem.in_cluster(cluster))
         });
         all.collect()
     }

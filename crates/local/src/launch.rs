@@ -133,7 +133,8 @@ pub fn exec(spec: &LaunchSpec) -> Result<Infallible, LaunchError> {
         // All paths before all mounts: a layer over a folder hides what was mounted below that folder before.
         let mut layers = Vec::new();
         for (_, at) in &spec.mounts {
-            make_mount_point(at, &mut layers).map_err(failed(format!("making {}", at.display())))?;
+            make_mount_point(at, &mut layers)
+                .map_err(failed(format!("making {}", at.display())))?;
         }
         if let Some(resolv_conf) = &spec.resolv_conf {
             bind(resolv_conf, Path::new("/etc/resolv.conf"))
@@ -232,8 +233,17 @@ fn lay_over(folder: &Path) -> io::Result<()> {
         upper.display(),
         work.display()
     );
-    mount(Some("overlay"), folder, Some("overlay"), none, Some(options.as_str()))?;
-    Ok(nix::mount::umount2(layer, nix::mount::MntFlags::MNT_DETACH)?)
+    mount(
+        Some("overlay"),
+        folder,
+        Some("overlay"),
+        none,
+        Some(options.as_str()),
+    )?;
+    Ok(nix::mount::umount2(
+        layer,
+        nix::mount::MntFlags::MNT_DETACH,
+    )?)
 }
 
 /// A file that a process may write its output to, without cutting what others wrote.

@@ -226,7 +226,9 @@ async fn kill_everything(cluster: &ClusterDir) -> Result<(), LifecycleError> {
     let mut ended = Vec::new();
     // The node first: it would start again what is killed.
     for record in [cluster.node_record(), cluster.control_plane_record()] {
-        if let Some(running) = Running::read(&record).filter(|r| Some(r) != Running::this().as_ref()) {
+        if let Some(running) =
+            Running::read(&record).filter(|r| Some(r) != Running::this().as_ref())
+        {
             running.kill_session();
             wait_gone(&running).await?;
             ended.push(record);

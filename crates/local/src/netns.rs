@@ -142,7 +142,7 @@ impl Network {
         );
         let _ = writeln!(
             batch,
-            "addr add {}/16 dev wan0\nlink set wan0 up",
+            "addr add {}/16 dev wan0\nlink set wan0 up\nroute add default dev wan0",
             self.addresses.router_wan()
         );
         in_ip(&network, &batch)?;
@@ -154,7 +154,7 @@ impl Network {
             ),
         )?;
         in_netns(&network, &["nft", "-f", "-"], Some(&router_rules()))?;
-        sysctl(&network, "net/ipv4/ip_forward", "1")?;
+        sysctl(&network, &[("net/ipv4/ip_forward", "1")])?;
         Ok(true)
     }
 
@@ -189,29 +189,15 @@ impl Network {
         remove(&netns)?;
         add(&netns)?;
         let (network, wan) = (self.network(), self.wan());
-        // A port that an earlier namespace left behind goes with that namespace, but not at once.
-        let _ = in_ip(&network, &format!("link del {port}\n"));
-        in_ip(
-            &network,
-            &format!(
-                "link add {port} type veth peer name eth0 netns {netns}\nlink set {port} master br0\nlink set {port} up\n"
-            ),
-        )?;
+        attach(&network, &port, &netns, "eth0")?;
         let mut batch = String::from("link set lo up\n");
         let _ = writeln!(batch, "addr add {inside}/16 dev eth0\nlink set eth0 up");
         if place != Place::Gateway {
             let _ = writeln!(batch, "route add default via {}", self.addresses.router());
         }
         in_ip(&netns, &batch)?;
-        sysctl(&netns, "net/ipv4/ip_forward", "0")?;
         if place == Place::Gateway {
-            let _ = in_ip(&wan, &format!("link del {port}\n"));
-            in_ip(
-                &wan,
-                &format!(
-                    "link add {port} type veth peer name wan0 netns {netns}\nlink set {port} master br0\nlink set {port} up\n"
-                ),
-            )?;
+            attach(&wan, &port, &netns, "wan0")?;
             let address = self.addresses.gateway();
             in_ip(
                 &netns,
@@ -227,7 +213,8 @@ impl Network {
 }
 
 /// What the router of a physical network lets through: its pods reach gateways on the WAN, and nothing else leaves or enters.
-/// What is not let through is refused at once, so that nobody waits for it.
+/// What is not let through is refused at once, so that nobody waits for it: by a reset, since the system sends only few refusals
+/// of other kinds a second. For that it needs a route for everything, on which these rules then let nothing go.
 pub fn router_rules() -> String {
     "table ip catamaran {
   chain forward {
@@ -235,6 +222,7 @@ pub fn router_rules() -> String {
     ct state established,related accept
     iifname \"br0\" oifname \"br0\" accept
     iifname \"br0\" oifname \"wan0\" ip daddr 198.18.1.0/24 tcp dport 15443 accept
+    meta l4proto tcp reject with tcp reset
     reject with icmp admin-prohibited
   }
   chain input {
@@ -242,6 +230,7 @@ pub fn router_rules() -> String {
     iifname \"lo\" accept
     ct state established,related accept
     iifname \"br0\" icmp type echo-request accept
+    meta l4proto tcp reject with tcp reset
     reject with icmp admin-prohibited
   }
   chain outward {
@@ -260,11 +249,13 @@ pub fn gateway_rules() -> String {
     type filter hook input priority filter; policy accept;
     iifname \"wan0\" ct state established,related accept
     iifname \"wan0\" tcp dport 15443 accept
+    iifname \"wan0\" meta l4proto tcp reject with tcp reset
     iifname \"wan0\" reject with icmp admin-prohibited
   }
   chain output {
     type filter hook output priority filter; policy accept;
     oifname \"wan0\" ct state established,related accept
+    oifname \"wan0\" meta l4proto tcp reject with tcp reset
     oifname \"wan0\" reject with icmp admin-prohibited
   }
   chain forward {
@@ -365,18 +356,50 @@ fn works(netns: &str, link: &str, address: Option<Ipv4Addr>) -> bool {
 
 fn add(netns: &str) -> Result<(), NetnsError> {
     run(&["ip", "netns", "add", netns], None)?;
-    sysctl(netns, "net/ipv6/conf/all/disable_ipv6", "1")?;
-    sysctl(netns, "net/ipv6/conf/default/disable_ipv6", "1")
+    let (v4, v6) = ("net/ipv4/ip_forward", "net/ipv6/conf/all/disable_ipv6");
+    sysctl(
+        netns,
+        &[
+            (v6, "1"),
+            ("net/ipv6/conf/default/disable_ipv6", "1"),
+            (v4, "0"),
+        ],
+    )
 }
 
-/// A setting that this kernel does not have is set already.
-fn sysctl(netns: &str, name: &str, value: &str) -> Result<(), NetnsError> {
-    let path = format!("/proc/sys/{name}");
-    if !Path::new(&path).exists() {
-        return Ok(());
+/// Sets what `/proc/sys` shows in a namespace. A setting that this kernel does not have is set already.
+fn sysctl(netns: &str, settings: &[(&str, &str)]) -> Result<(), NetnsError> {
+    let path = Path::new(NETNS_FOLDER).join(netns);
+    let set = || {
+        crate::launch::enter(&path)?;
+        settings.iter().try_for_each(|(name, value)| {
+            let path = Path::new("/proc/sys").join(name);
+            if path.exists() {
+                fs::write(path, value)
+            } else {
+                Ok(())
+            }
+        })
+    };
+    // A thread of its own, since it stays where it entered.
+    let done = std::thread::scope(|scope| scope.spawn(set).join());
+    let done = done.unwrap_or_else(|_| Err(io::Error::other("it panicked")));
+    done.map_err(|error| NetnsError::Tool {
+        command: format!("set {settings:?} in {netns}"),
+        said: error.to_string(),
+    })
+}
+
+/// Links a namespace to the bridge in another one.
+fn attach(bridge: &str, port: &str, netns: &str, name: &str) -> Result<(), NetnsError> {
+    let add = format!("link add {port} type veth peer name {name} netns {netns}\n");
+    let batch = format!("{add}link set {port} master br0\nlink set {port} up\n");
+    if in_ip(bridge, &batch).is_err() {
+        // The port of an earlier namespace goes with that namespace, but not at once.
+        let _ = in_ip(bridge, &format!("link del {port}\n"));
+        in_ip(bridge, &batch)?;
     }
-    let script = "printf %s \"$2\" > \"$1\"";
-    in_netns(netns, &["sh", "-c", script, "sh", &path, value], None).map(|_| ())
+    Ok(())
 }
 
 fn in_ip(netns: &str, batch: &str) -> Result<String, NetnsError> {

@@ -268,7 +268,8 @@ fn a_file_that_is_just_being_written_is_not_believed_yet() {
     let mut settled = Folder::new(&tree.path(""), Holds::Manifests).settled();
     let age = |name: &str| {
         let file = File::options().write(true).open(tree.path(name)).unwrap();
-        file.set_modified(SystemTime::now() - Duration::from_secs(1)).unwrap();
+        file.set_modified(SystemTime::now() - Duration::from_secs(1))
+            .unwrap();
     };
     tree.write("a.yaml", SERVICE);
     age("a.yaml");

@@ -32,7 +32,8 @@ impl Cluster {
         fs::write(&path, text).unwrap();
         // As if nobody were writing it any more.
         let file = fs::File::options().write(true).open(&path).unwrap();
-        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(10)).unwrap();
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(10))
+            .unwrap();
     }
 
     fn service(&self) {

@@ -30,7 +30,10 @@ impl Fleet {
     pub(crate) fn new(isolation: Isolation) -> Fleet {
         let tmp = tempfile::tempdir().unwrap();
         // Unlike any other fleet that is tested on this machine now.
-        let id = format!("{:06x}", std::process::id().wrapping_mul(2_654_435_761) >> 8);
+        let id = format!(
+            "{:06x}",
+            std::process::id().wrapping_mul(2_654_435_761) >> 8
+        );
         let (dir, _) = FleetDir::create(tmp.path(), isolation, &id).unwrap();
         Fleet {
             dir,
@@ -47,7 +50,12 @@ impl Fleet {
 
     /// A mesh, with certificates that the stand-ins do not look at.
     pub(crate) fn mesh(&self, cluster: &ClusterDir) {
-        for name in ["ca-cert.pem", "ca-key.pem", "root-cert.pem", "cert-chain.pem"] {
+        for name in [
+            "ca-cert.pem",
+            "ca-key.pem",
+            "root-cert.pem",
+            "cert-chain.pem",
+        ] {
             std::fs::write(cluster.cacerts().join(name), "a certificate\n").unwrap();
         }
         let mesh = MeshSpec {
@@ -93,7 +101,9 @@ impl Fleet {
     }
 
     pub(crate) fn ask(&self, cluster: &ClusterDir, path: &str) -> Result<String, String> {
-        let answer = self.runtime.block_on(lifecycle::ask(&cluster.node_socket(), "GET", path));
+        let answer = self
+            .runtime
+            .block_on(lifecycle::ask(&cluster.node_socket(), "GET", path));
         answer.map(|(_, body)| body).map_err(|e| e.to_string())
     }
 
@@ -102,7 +112,12 @@ impl Fleet {
     }
 
     /// Waits until `count` pods of a Deployment are ready, and no other ones of it are left.
-    pub(crate) fn ready(&self, cluster: &ClusterDir, deployment: &str, count: usize) -> Vec<PodView> {
+    pub(crate) fn ready(
+        &self,
+        cluster: &ClusterDir,
+        deployment: &str,
+        count: usize,
+    ) -> Vec<PodView> {
         self.wait(&format!("{count} ready pods of {deployment}"), || {
             let pods: Vec<PodView> = (self.pods(cluster)?.into_iter())
                 .filter(|pod| pod.deployment.as_deref() == Some(deployment))
@@ -119,7 +134,8 @@ impl Fleet {
     }
 
     pub(crate) fn down(&self) {
-        self.block(lifecycle::down(&self.dir, Stop::Drain, PATIENCE)).unwrap();
+        self.block(lifecycle::down(&self.dir, Stop::Drain, PATIENCE))
+            .unwrap();
     }
 }
 
@@ -128,7 +144,9 @@ impl Drop for Fleet {
         // Also after a failed test nothing may be left: first the nodes of this process, which would start things again.
         let fresh = tokio::runtime::Runtime::new().unwrap();
         std::mem::replace(&mut self.runtime, fresh).shutdown_timeout(PATIENCE);
-        let ended = self.runtime.block_on(lifecycle::down(&self.dir, Stop::Kill, PATIENCE));
+        let ended = self
+            .runtime
+            .block_on(lifecycle::down(&self.dir, Stop::Kill, PATIENCE));
         if std::thread::panicking() {
             for cluster in self.dir.clusters().unwrap_or_default() {
                 show_logs(&cluster.logs());
@@ -161,7 +179,8 @@ pub(crate) fn apply(cluster: &ClusterDir, text: &str) {
     write::apply(cluster, text, Path::new("test.yaml")).unwrap();
 }
 
-pub(crate) const ACCOUNT: &str = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: helloworld}\n---\n";
+pub(crate) const ACCOUNT: &str =
+    "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: helloworld}\n---\n";
 
 pub(crate) fn helloworld(version: &str, replicas: usize) -> String {
     format!(
@@ -190,11 +209,17 @@ spec:
 pub(crate) fn get(address: &str) -> Result<String, String> {
     let said = |e: std::io::Error| e.to_string();
     let mut stream = TcpStream::connect(format!("{address}:5000")).map_err(said)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5))).map_err(said)?;
-    stream.write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").map_err(said)?;
+    stream
+        .set_read_timeout(Some(Duration::from_secs(5)))
+        .map_err(said)?;
+    stream
+        .write_all(b"GET /hello HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n")
+        .map_err(said)?;
     let mut text = String::new();
     stream.read_to_string(&mut text).map_err(said)?;
-    text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned()).ok_or(text)
+    text.split_once("\r\n\r\n")
+        .map(|(_, body)| body.to_owned())
+        .ok_or(text)
 }
 
 pub(crate) fn slice(cluster: &ClusterDir) -> Result<serde_json::Value, String> {

@@ -28,14 +28,24 @@ fn main() -> ExitCode {
             ExitCode::from(launch::LAUNCH_FAILED as u8)
         }
         Some("helloworld") => {
-            let config = helloworld::Config::from_env(args[2].clone(), Some(args[4].clone()), helloworld::PORT);
-            run(async move { helloworld::run(config, terminated()).await.map_err(|e| e.to_string()) })
+            let config = helloworld::Config::from_env(
+                args[2].clone(),
+                Some(args[4].clone()),
+                helloworld::PORT,
+            );
+            run(async move {
+                helloworld::run(config, terminated())
+                    .await
+                    .map_err(|e| e.to_string())
+            })
         }
         Some("node") => {
             let dir = FleetDir::at(&args[2]).cluster(&ClusterId::new(&args[4]).unwrap());
             run(async move {
                 let config = node::Config::new(dir).map_err(|e| e.to_string())?;
-                node::run(config, terminated()).await.map_err(|e| e.to_string())
+                node::run(config, terminated())
+                    .await
+                    .map_err(|e| e.to_string())
             })
         }
         Some("proxy") => stand_in::proxy(&args[1..]),
@@ -80,7 +90,13 @@ fn run_tests(args: &[String]) -> ExitCode {
             _ => filters.push(arg),
         }
     }
-    let matches = |name: &str, filter: &str| if exact { name == filter } else { name.contains(filter) };
+    let matches = |name: &str, filter: &str| {
+        if exact {
+            name == filter
+        } else {
+            name.contains(filter)
+        }
+    };
     let wanted = |name: &str| {
         (filters.is_empty() || filters.iter().any(|f| matches(name, f)))
             && !skips.iter().any(|s| name.contains(s.as_str()))
@@ -92,7 +108,10 @@ fn run_tests(args: &[String]) -> ExitCode {
         let started = std::time::Instant::now();
         let ok = catch_unwind(AssertUnwindSafe(test)).is_ok();
         let word = if ok { "ok" } else { "FAILED" };
-        println!("test {name} ... {word} ({:.1} s)", started.elapsed().as_secs_f32());
+        println!(
+            "test {name} ... {word} ({:.1} s)",
+            started.elapsed().as_secs_f32()
+        );
         if !ok {
             failed.push(*name);
         }

@@ -15,16 +15,46 @@ use super::Test;
 use super::fleet::*;
 
 pub(crate) const TESTS: &[Test] = &[
-    ("process::a_deployment_becomes_ready_pods_behind_a_service", a_deployment_becomes_ready_pods),
-    ("process::a_program_that_ends_is_started_again", a_program_that_ends_is_started_again),
-    ("process::a_new_template_is_rolled_out_without_a_gap", a_new_template_is_rolled_out_without_a_gap),
-    ("process::pods_outlive_the_node_and_are_taken_over", pods_outlive_the_node),
-    ("process::a_cluster_that_was_killed_comes_back", a_cluster_that_was_killed_comes_back),
-    ("process::a_sidecar_starts_first_and_has_a_token", a_sidecar_starts_first),
-    ("process::a_pod_says_what_it_waits_for", a_pod_says_what_it_waits_for),
-    ("process::an_unreadable_manifest_ends_no_pod", an_unreadable_manifest_ends_no_pod),
-    ("process::the_control_plane_is_started_again", the_control_plane_is_started_again),
-    ("process::an_endpoint_is_marked_before_its_program_ends", an_endpoint_is_marked),
+    (
+        "process::a_deployment_becomes_ready_pods_behind_a_service",
+        a_deployment_becomes_ready_pods,
+    ),
+    (
+        "process::a_program_that_ends_is_started_again",
+        a_program_that_ends_is_started_again,
+    ),
+    (
+        "process::a_new_template_is_rolled_out_without_a_gap",
+        a_new_template_is_rolled_out_without_a_gap,
+    ),
+    (
+        "process::pods_outlive_the_node_and_are_taken_over",
+        pods_outlive_the_node,
+    ),
+    (
+        "process::a_cluster_that_was_killed_comes_back",
+        a_cluster_that_was_killed_comes_back,
+    ),
+    (
+        "process::a_sidecar_starts_first_and_has_a_token",
+        a_sidecar_starts_first,
+    ),
+    (
+        "process::a_pod_says_what_it_waits_for",
+        a_pod_says_what_it_waits_for,
+    ),
+    (
+        "process::an_unreadable_manifest_ends_no_pod",
+        an_unreadable_manifest_ends_no_pod,
+    ),
+    (
+        "process::the_control_plane_is_started_again",
+        the_control_plane_is_started_again,
+    ),
+    (
+        "process::an_endpoint_is_marked_before_its_program_ends",
+        an_endpoint_is_marked,
+    ),
 ];
 
 fn a_deployment_becomes_ready_pods() {
@@ -37,15 +67,31 @@ fn a_deployment_becomes_ready_pods() {
         let expected = format!("Hello version: v1, instance: {}\n", pod.name);
         assert_eq!(get(&pod.ip).unwrap(), expected);
         let parts: Vec<&str> = pod.name.rsplitn(3, '-').collect();
-        assert_eq!((parts[2], parts[1].len(), parts[0].len()), ("helloworld", 10, 5), "{}", pod.name);
+        assert_eq!(
+            (parts[2], parts[1].len(), parts[0].len()),
+            ("helloworld", 10, 5),
+            "{}",
+            pod.name
+        );
     }
-    fleet.wait("both endpoints", || match slice(&c)?["endpoints"].as_array() {
-        Some(all) if all.len() == 2 && all.iter().all(|e| e["conditions"]["ready"] == true) => Ok(()),
-        other => Err(format!("{other:?}")),
+    fleet.wait("both endpoints", || {
+        match slice(&c)?["endpoints"].as_array() {
+            Some(all) if all.len() == 2 && all.iter().all(|e| e["conditions"]["ready"] == true) => {
+                Ok(())
+            }
+            other => Err(format!("{other:?}")),
+        }
     });
     let service = c.status_of("Service", &default(), "helloworld");
-    let service: serde_json::Value = serde_json::from_slice(&std::fs::read(service).unwrap()).unwrap();
-    assert!(service["spec"]["clusterIP"].as_str().unwrap().starts_with("10.96."), "{service}");
+    let service: serde_json::Value =
+        serde_json::from_slice(&std::fs::read(service).unwrap()).unwrap();
+    assert!(
+        service["spec"]["clusterIP"]
+            .as_str()
+            .unwrap()
+            .starts_with("10.96."),
+        "{service}"
+    );
 
     write::scale(&c, &default(), "helloworld", 0).unwrap();
     fleet.ready(&c, "helloworld", 0);
@@ -71,17 +117,32 @@ spec:
 ";
     apply(&c, &format!("{ACCOUNT}{}---\n{crash}", helloworld("v1", 1)));
     let before = fleet.ready(&c, "helloworld", 1).remove(0);
-    Running::of(before.processes[0].1).unwrap().signal(Signal::SIGKILL);
+    Running::of(before.processes[0].1)
+        .unwrap()
+        .signal(Signal::SIGKILL);
     let after = fleet.wait("another process", || {
-        let pod = fleet.pods(&c)?.into_iter().find(|pod| pod.name == before.name && pod.ready);
-        pod.filter(|pod| pod.processes != before.processes).ok_or_else(|| "not yet".into())
+        let pod = fleet
+            .pods(&c)?
+            .into_iter()
+            .find(|pod| pod.name == before.name && pod.ready);
+        pod.filter(|pod| pod.processes != before.processes)
+            .ok_or_else(|| "not yet".into())
     });
     assert_eq!((after.restarts, &after.ip), (1, &before.ip));
     fleet.wait("the reason of the crash", || {
         let pods = fleet.pods(&c)?;
-        let crash = pods.iter().find(|pod| pod.deployment.as_deref() == Some("crash")).ok_or("none")?;
+        let crash = pods
+            .iter()
+            .find(|pod| pod.deployment.as_deref() == Some("crash"))
+            .ok_or("none")?;
         match crash.waiting.as_deref() {
-            Some(why) if why.starts_with("CrashLoopBackOff: container crash: it ended with exit status: 3") => Ok(()),
+            Some(why)
+                if why.starts_with(
+                    "CrashLoopBackOff: container crash: it ended with exit status: 3",
+                ) =>
+            {
+                Ok(())
+            }
             other => Err(format!("{other:?}")),
         }
     });
@@ -107,7 +168,10 @@ fn a_new_template_is_rolled_out_without_a_gap() {
         }
     });
     assert_eq!(least, 1, "there was a moment without a ready pod");
-    assert_eq!(get(&new.ip).unwrap(), format!("Hello version: v2, instance: {}\n", new.name));
+    assert_eq!(
+        get(&new.ip).unwrap(),
+        format!("Hello version: v2, instance: {}\n", new.name)
+    );
     assert_ne!(new.ip, old.ip);
     fleet.down();
 }
@@ -129,14 +193,21 @@ fn pods_outlive_the_node() {
     fleet.leave(node);
 
     // While no node runs, the pod dies.
-    Running::of(before.processes[0].1).unwrap().signal(Signal::SIGKILL);
+    Running::of(before.processes[0].1)
+        .unwrap()
+        .signal(Signal::SIGKILL);
     let _node = fleet.node(&c);
     let again = fleet.wait("the pod to come back", || {
         let pod = fleet.pods(&c)?.into_iter().find(|pod| pod.ready);
-        pod.filter(|pod| pod.processes != before.processes).ok_or_else(|| "not yet".into())
+        pod.filter(|pod| pod.processes != before.processes)
+            .ok_or_else(|| "not yet".into())
     });
     assert_eq!((&again.name, &again.ip), (&before.name, &before.ip));
-    assert_eq!(std::fs::read_to_string(&vip).unwrap(), service, "its virtual address is stable");
+    assert_eq!(
+        std::fs::read_to_string(&vip).unwrap(),
+        service,
+        "its virtual address is stable"
+    );
     fleet.down();
 }
 
@@ -146,20 +217,31 @@ fn a_cluster_that_was_killed_comes_back() {
     let program = std::env::current_exe().unwrap();
     fleet.mesh(&c);
     apply(&c, &format!("{ACCOUNT}{}", helloworld("v1", 2)));
-    fleet.block(lifecycle::start_cluster(&c, &program, PATIENCE)).unwrap();
+    fleet
+        .block(lifecycle::start_cluster(&c, &program, PATIENCE))
+        .unwrap();
     let pods = fleet.ready(&c, "helloworld", 2);
     let node = Running::read(&c.node_record()).unwrap();
     assert!(node.alive() && node.pid != std::process::id() as i32);
 
-    fleet.block(lifecycle::stop_cluster(&c, Stop::Kill, PATIENCE)).unwrap();
+    fleet
+        .block(lifecycle::stop_cluster(&c, Stop::Kill, PATIENCE))
+        .unwrap();
     assert!(!node.alive());
     assert!(pods.iter().all(|pod| get(&pod.ip).is_err()));
-    assert!(!PodRecord::all(&c).is_empty(), "what was there is still written down");
+    assert!(
+        !PodRecord::all(&c).is_empty(),
+        "what was there is still written down"
+    );
 
-    fleet.block(lifecycle::start_cluster(&c, &program, PATIENCE)).unwrap();
+    fleet
+        .block(lifecycle::start_cluster(&c, &program, PATIENCE))
+        .unwrap();
     let back = fleet.ready(&c, "helloworld", 2);
     let names = |pods: &[catamaran_local::node::PodView]| {
-        pods.iter().map(|pod| (pod.name.clone(), pod.ip.clone())).collect::<Vec<_>>()
+        pods.iter()
+            .map(|pod| (pod.name.clone(), pod.ip.clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(names(&back), names(&pods));
     fleet.down();
@@ -176,39 +258,77 @@ fn a_sidecar_starts_first() {
     write::inject(&c, &default(), true).unwrap();
     apply(&c, &format!("{ACCOUNT}{}", helloworld("v1", 1)));
     let pod = fleet.ready(&c, "helloworld", 1).remove(0);
-    let containers: Vec<&str> = pod.processes.iter().map(|(name, _)| name.as_str()).collect();
+    let containers: Vec<&str> = pod
+        .processes
+        .iter()
+        .map(|(name, _)| name.as_str())
+        .collect();
     assert_eq!(containers, ["istio-proxy", "helloworld"]);
     // The sidecar has the pod's address and carries to the program's.
-    assert_eq!(get(&pod.ip).unwrap(), format!("Hello version: v1, instance: {}\n", pod.name));
+    assert_eq!(
+        get(&pod.ip).unwrap(),
+        format!("Hello version: v1, instance: {}\n", pod.name)
+    );
 
     let dir = c.pod(&default(), &PodName::new(&pod.name).unwrap());
-    let mode = std::fs::metadata(dir.join_token()).unwrap().permissions().mode() & 0o777;
+    let mode = std::fs::metadata(dir.join_token())
+        .unwrap()
+        .permissions()
+        .mode()
+        & 0o777;
     assert_eq!(mode, 0o600);
     let records: Vec<JoinRecord> = (std::fs::read_dir(c.join()).unwrap().flatten())
         .map(|entry| serde_json::from_slice(&std::fs::read(entry.path()).unwrap()).unwrap())
         .collect();
     assert_eq!(records.len(), 1);
-    assert_eq!(records[0].identity, "spiffe://cluster.local/ns/default/sa/helloworld");
-    let token = std::fs::read(dir.join_token()).unwrap();
-    let digest = aws_lc_rs::digest::digest(&aws_lc_rs::digest::SHA256, &token);
-    let hex: String = digest.as_ref().iter().map(|b| format!("{b:02x}")).collect();
-    assert_eq!(records[0].sha256, hex);
-    assert!(fleet.block(raw_ready(&dir.admin_socket())).unwrap().starts_with("HTTP/1.1 200"));
+    assert_eq!(
+        records[0].identity,
+        "spiffe://cluster.local/ns/default/sa/helloworld"
+    );
+    let token = std::fs::read_to_string(dir.join_token()).unwrap();
+    assert_eq!((token.len(), records[0].sha256.len()), (43, 64));
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_millis() as u64;
+    assert!(
+        (now..now + 600_001).contains(&records[0].expires),
+        "{records:?}"
+    );
+    assert!(
+        fleet
+            .block(raw_ready(&dir.admin_socket()))
+            .unwrap()
+            .starts_with("HTTP/1.1 200")
+    );
 
     let line = std::fs::read_to_string(format!("/proc/{}/cmdline", pod.processes[0].1)).unwrap();
     let line = line.replace('\0', " ");
-    for part in ["proxy sidecar", "--mesh mesh-1", "--cluster c1", &format!("--pod {}", pod.name)] {
+    for part in [
+        "proxy sidecar",
+        "--mesh mesh-1",
+        "--cluster c1",
+        &format!("--pod {}", pod.name),
+    ] {
         assert!(line.contains(part), "{line} does not say {part}");
     }
     let status: serde_json::Value =
-        serde_json::from_slice(&std::fs::read(c.status_of("Pod", &default(), &pod.name)).unwrap()).unwrap();
-    assert_eq!(status["metadata"]["labels"]["security.istio.io/tlsMode"], "istio");
+        serde_json::from_slice(&std::fs::read(c.status_of("Pod", &default(), &pod.name)).unwrap())
+            .unwrap();
+    assert_eq!(
+        status["metadata"]["labels"]["security.istio.io/tlsMode"],
+        "istio"
+    );
 
     let mut command = exec::exec_command(
         &c,
         &default(),
         &Target::Deployment("helloworld".into()),
-        &["sh".into(), "-c".into(), "echo $http_proxy $HOSTNAME; exit 7".into()],
+        &[
+            "sh".into(),
+            "-c".into(),
+            "echo $http_proxy $HOSTNAME; exit 7".into(),
+        ],
         &std::env::current_exe().unwrap(),
     )
     .unwrap();
@@ -217,7 +337,11 @@ fn a_sidecar_starts_first() {
     assert_eq!(String::from_utf8_lossy(&output.stdout), expected);
     assert_eq!(output.status.code(), Some(7));
     fleet.down();
-    assert_eq!(std::fs::read_dir(c.join()).unwrap().count(), 0, "a token is left");
+    assert_eq!(
+        std::fs::read_dir(c.join()).unwrap().count(),
+        0,
+        "a token is left"
+    );
 }
 
 fn a_pod_says_what_it_waits_for() {
@@ -249,19 +373,34 @@ spec:
         });
     };
     waits("ServiceAccount default/sleep not found");
-    apply(&c, "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sleep}\n");
+    apply(
+        &c,
+        "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sleep}\n",
+    );
     waits("Secret default/x not found");
-    apply(&c, "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {key: open}\n");
+    apply(
+        &c,
+        "apiVersion: v1\nkind: Secret\nmetadata: {name: x}\nstringData: {key: open}\n",
+    );
     let pod = fleet.ready(&c, "sleep", 1).remove(0);
-    let volume = c.pod(&default(), &PodName::new(&pod.name).unwrap()).volumes().join("keys/key");
+    let volume = c
+        .pod(&default(), &PodName::new(&pod.name).unwrap())
+        .volumes()
+        .join("keys/key");
     assert_eq!(std::fs::read_to_string(volume).unwrap(), "open");
 
     write::inject(&c, &default(), true).unwrap();
     apply(&c, &sleep.replace("curl:8.1.2", "curl:9"));
     fleet.wait("a sidecar without a mesh is refused loudly", || {
         let pods = fleet.pods(&c)?;
-        let waiting = pods.iter().find_map(|pod| pod.waiting.clone()).ok_or("none waits")?;
-        waiting.contains("no mesh manages this cluster").then_some(()).ok_or(waiting)
+        let waiting = pods
+            .iter()
+            .find_map(|pod| pod.waiting.clone())
+            .ok_or("none waits")?;
+        waiting
+            .contains("no mesh manages this cluster")
+            .then_some(())
+            .ok_or(waiting)
     });
     fleet.down();
 }
@@ -279,9 +418,15 @@ fn an_unreadable_manifest_ends_no_pod() {
     let _node = fleet.node(&c);
     fleet.wait("the problem", || {
         let problems = fleet.ask(&c, "/v1/problems")?;
-        problems.contains("deployment-helloworld.yaml").then_some(()).ok_or(problems)
+        problems
+            .contains("deployment-helloworld.yaml")
+            .then_some(())
+            .ok_or(problems)
     });
-    assert_eq!(fleet.ready(&c, "helloworld", 1), std::slice::from_ref(&before));
+    assert_eq!(
+        fleet.ready(&c, "helloworld", 1),
+        std::slice::from_ref(&before)
+    );
     std::fs::remove_file(&manifest).unwrap();
     fleet.ready(&c, "helloworld", 0);
     fleet.down();
@@ -295,12 +440,17 @@ fn the_control_plane_is_started_again() {
     let runs = |not: Option<i32>| {
         fleet.wait("a control plane", || {
             let running = Running::read(&c.control_plane_record()).ok_or("no record")?;
-            (running.alive() && Some(running.pid) != not).then_some(running).ok_or_else(|| "dead".into())
+            (running.alive() && Some(running.pid) != not)
+                .then_some(running)
+                .ok_or_else(|| "dead".into())
         })
     };
     let first = runs(None);
     let line = std::fs::read_to_string(format!("/proc/{}/cmdline", first.pid)).unwrap();
-    assert!(line.replace('\0', " ").contains("control-plane --fleet"), "{line}");
+    assert!(
+        line.replace('\0', " ").contains("control-plane --fleet"),
+        "{line}"
+    );
     assert_eq!(lifecycle::kill_control_plane(&c).unwrap(), first);
     let second = runs(Some(first.pid));
     fleet.leave(node);
@@ -321,9 +471,14 @@ fn an_endpoint_is_marked() {
     write::scale(&c, &default(), "helloworld", 0).unwrap();
     fleet.wait("the mark", || {
         let endpoint = slice(&c)?["endpoints"][0].clone();
-        (endpoint["conditions"]["terminating"] == true).then_some(()).ok_or(endpoint.to_string())
+        (endpoint["conditions"]["terminating"] == true)
+            .then_some(())
+            .ok_or(endpoint.to_string())
     });
-    assert!(get(&pod.ip).is_ok(), "its program ended before others could notice");
+    assert!(
+        get(&pod.ip).is_ok(),
+        "its program ended before others could notice"
+    );
     fleet.wait("its end", || match slice(&c)?["endpoints"].as_array() {
         Some(none) if none.is_empty() => Ok(()),
         other => Err(format!("{other:?}")),

@@ -6,9 +6,12 @@ use std::net::{TcpListener, TcpStream, UdpSocket};
 use std::os::unix::net::UnixListener;
 use std::process::ExitCode;
 use std::thread;
+use std::time::Duration;
 
 fn flags(args: &[String]) -> BTreeMap<&str, &str> {
-    args.chunks(2).map(|pair| (pair[0].as_str(), pair.get(1).map_or("", String::as_str))).collect()
+    args.chunks(2)
+        .map(|pair| (pair[0].as_str(), pair.get(1).map_or("", String::as_str)))
+        .collect()
 }
 
 /// Ready at once when its token and root can be read. With `--capture explicit` it carries port 5000 to the program; with
@@ -30,7 +33,9 @@ pub(crate) fn proxy(args: &[String]) -> ExitCode {
             let listener = TcpListener::bind(format!("{address}:5000")).unwrap();
             thread::spawn(move || {
                 for stream in listener.incoming().flatten() {
-                    let Ok(to) = TcpStream::connect(format!("{app}:5000")) else { continue };
+                    let Ok(to) = TcpStream::connect(format!("{app}:5000")) else {
+                        continue;
+                    };
                     carry(stream.try_clone().unwrap(), to.try_clone().unwrap());
                     carry(to, stream);
                 }
@@ -69,6 +74,9 @@ fn answer(at: String, word: &str) {
     let word = format!("{word}\n");
     thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
+            // A question that is not read would make the end of the connection a reset.
+            let _ = stream.set_read_timeout(Some(Duration::from_secs(5)));
+            let _ = stream.read(&mut [0; 512]);
             let _ = stream.write_all(word.as_bytes());
         }
     });

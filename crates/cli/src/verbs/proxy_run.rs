@@ -1,0 +1,110 @@
+use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use catamaran_model::{ClusterDomain, ClusterId, MeshName, Namespace, PodName, ServiceAccount, TrustDomain};
+use catamaran_proxy::{Capture, Config, Role};
+
+use crate::context::{Failure, Outcome};
+
+/// Run a proxy (a program; the node of its cluster starts it).
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The instance that configures it.
+    #[arg(long)]
+    mesh: MeshName,
+    /// The cluster that it runs in.
+    #[arg(long)]
+    cluster: ClusterId,
+    /// Its pod's namespace.
+    #[arg(long)]
+    namespace: Namespace,
+    /// Its pod.
+    #[arg(long)]
+    pod: PodName,
+    /// Its pod's service account.
+    #[arg(long)]
+    service_account: ServiceAccount,
+    /// Where control planes listen, in the order in which to try them.
+    #[arg(long, required = true, value_name = "IP:PORT")]
+    control_plane: Vec<SocketAddr>,
+    /// The roots to trust at first, PEM.
+    #[arg(long, value_name = "FILE")]
+    root_cert: PathBuf,
+    /// The one-time proof of who this is.
+    #[arg(long, value_name = "FILE")]
+    join_token: Option<PathBuf>,
+    /// A private folder for what is kept over restarts.
+    #[arg(long, value_name = "FOLDER")]
+    state: PathBuf,
+    /// Where the admin interface listens besides.
+    #[arg(long, value_name = "FILE")]
+    admin_socket: PathBuf,
+    /// How connections come.
+    #[arg(long, value_enum)]
+    capture: How,
+    /// The pod's address; a gateway's 15443 is there.
+    #[arg(long, value_name = "IP")]
+    address: IpAddr,
+    /// Where the workload listens, when not at the pod's address.
+    #[arg(long, value_name = "IP")]
+    app: Option<IpAddr>,
+    /// Threads that carry connections.
+    #[arg(long)]
+    workers: Option<NonZeroUsize>,
+    /// The trust domain.
+    #[arg(long, default_value = "cluster.local")]
+    trust_domain: TrustDomain,
+    /// The suffix of service names.
+    #[arg(long, default_value = "cluster.local")]
+    cluster_domain: ClusterDomain,
+    /// Who is asked for names that are not of the mesh.
+    #[arg(long, value_name = "IP:PORT")]
+    resolver: Vec<SocketAddr>,
+    /// Where the access log goes; standard output when not said.
+    #[arg(long, value_name = "FILE")]
+    access_log: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum How {
+    /// The kernel redirects them.
+    Redirect,
+    /// The workload is told where its proxy listens.
+    Explicit,
+}
+
+/// Threads when none are said: small, since a machine runs many proxies.
+const WORKERS: NonZeroUsize = NonZeroUsize::MIN;
+
+pub(super) fn config(args: Args, role: Role) -> Config {
+    Config {
+        role,
+        mesh: args.mesh,
+        cluster: args.cluster,
+        namespace: args.namespace,
+        pod: args.pod,
+        service_account: args.service_account,
+        trust_domain: args.trust_domain,
+        cluster_domain: args.cluster_domain,
+        control_planes: args.control_plane,
+        root_cert: args.root_cert,
+        join_token: args.join_token,
+        state: args.state,
+        admin_socket: args.admin_socket,
+        capture: match args.capture {
+            How::Redirect => Capture::Redirect,
+            How::Explicit => Capture::Explicit,
+        },
+        address: args.address,
+        app: args.app.unwrap_or(args.address),
+        workers: args.workers.unwrap_or(WORKERS),
+        resolvers: args.resolver,
+        access_log: args.access_log,
+    }
+}
+
+pub(crate) fn run(args: Args, role: Role) -> Outcome {
+    let config = config(args, role);
+    Err(Failure::Program(format!("the proxy of {} has no program yet", config.pod)))
+}

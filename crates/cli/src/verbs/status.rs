@@ -1,0 +1,65 @@
+use catamaran_operate::{FleetStatus, fleet_status};
+
+use super::{cluster_list, mesh_list};
+use crate::context::{Context, Outcome};
+use crate::table::{Table, dash, joined};
+
+/// Show the whole fleet. It never blocks: what does not answer is shown as such.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Examples:\n  catamaran status\n  catamaran status -o json")]
+pub(crate) struct Args {}
+
+pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
+    let status = fleet_status(&context.fleet()?).await?;
+    context.show(&status, || tables(&status))
+}
+
+fn tables(status: &FleetStatus) -> Vec<Table> {
+    let mut fleet = Table::new(["FLEET", "ISOLATION", "DIR", "PROXIES CURRENT"], "");
+    fleet.row([
+        status.id.clone(),
+        status.isolation.clone(),
+        status.dir.clone(),
+        format!("{}/{}", status.proxies.current, status.proxies.connected),
+    ]);
+    let mut links = Table::new(["MESH", "CLUSTER", "MODE", "NETWORK", "FRESHNESS", "GATEWAYS"], "none").titled("Known clusters");
+    for mesh in &status.meshes {
+        for member in &mesh.clusters {
+            links.row([
+                mesh.name.clone(),
+                member.name.clone(),
+                member.mode.clone(),
+                dash(member.network.as_ref()),
+                dash(member.freshness.as_ref()),
+                joined(&member.gateways),
+            ]);
+        }
+    }
+    let mut gateways = Table::new(["CLUSTER", "NETWORK", "ADDRESS", "KNOWN TO"], "none").titled("Gateways");
+    for gateway in &status.gateways {
+        gateways.row([
+            gateway.cluster.clone(),
+            gateway.network.clone(),
+            gateway.address.clone(),
+            joined(&gateway.known_to),
+        ]);
+    }
+    let mut problems = Table::new(["SEVERITY", "SAID BY", "KIND", "OBJECT", "MESSAGE"], "none").titled("Problems");
+    for problem in &status.problems {
+        problems.row([
+            problem.severity.clone(),
+            problem.said_by.clone(),
+            problem.kind.clone(),
+            problem.object.clone(),
+            problem.message.clone(),
+        ]);
+    }
+    vec![
+        fleet,
+        mesh_list::table(&status.meshes).titled("Meshes"),
+        cluster_list::table(&status.clusters).titled("Clusters"),
+        links,
+        gateways,
+        problems,
+    ]
+}

@@ -1,0 +1,549 @@
+//! Why an operation was refused or failed: with a stable code, what is known, and the next step.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use catamaran_identity::ceremony::CeremonyError;
+use catamaran_identity::{CaCertsError, CertificateError};
+use catamaran_local::exec::ExecError;
+use catamaran_local::fleet::FleetError;
+use catamaran_local::lifecycle::LifecycleError;
+use catamaran_local::manifest::FolderError;
+use catamaran_local::write::WriteError;
+use catamaran_model::{
+    ClusterId, Fingerprint, MemberMode, MeshName, NameError, NetworkId, Version,
+};
+
+use crate::nearest::nearest;
+
+/// What the exit code of a program that meets an error says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// It failed: 1.
+    Failed,
+    /// What was asked for makes no sense: 2.
+    Usage,
+    /// Something was looked at and found wrong: 3.
+    Found,
+    /// Something does not answer, or does not let us in: 5.
+    Unreachable,
+    /// It took too long: 6.
+    Timeout,
+}
+
+impl Class {
+    /// The exit code.
+    pub fn exit_code(self) -> u8 {
+        match self {
+            Class::Failed => 1,
+            Class::Usage => 2,
+            Class::Found => 3,
+            Class::Unreachable => 5,
+            Class::Timeout => 6,
+        }
+    }
+}
+
+/// Why an operation was refused or failed. Unless its text says otherwise, nothing was changed.
+#[derive(Debug, thiserror::Error)]
+pub enum OperateError {
+    /// No fleet was named.
+    #[error("no fleet is named")]
+    NoFleet,
+    /// A mesh that is not there.
+    #[error("there is no mesh {name:?}{purpose}")]
+    UnknownMesh {
+        /// The name that was given.
+        name: MeshName,
+        /// ` to take the root certificate from`, or empty.
+        purpose: &'static str,
+        /// The meshes there are, each with a few words.
+        known: Vec<(String, String)>,
+    },
+    /// A cluster that is not there.
+    #[error("there is no cluster {name:?} in this fleet")]
+    UnknownCluster {
+        /// The name that was given.
+        name: ClusterId,
+        /// The clusters there are.
+        known: Vec<String>,
+    },
+    /// A cluster that the instance does not have.
+    #[error("the cluster {cluster} is not in {mesh}")]
+    NotAMember {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The instance.
+        mesh: MeshName,
+        /// Its clusters.
+        known: Vec<String>,
+    },
+    /// A proxy that is not there.
+    #[error("there is no proxy {name:?} in this fleet")]
+    UnknownProxy {
+        /// What was given.
+        name: String,
+        /// The proxies there are.
+        known: Vec<String>,
+    },
+    /// Several proxies have that name.
+    #[error("{name:?} may be any of several proxies")]
+    ManyProxies {
+        /// What was given.
+        name: String,
+        /// Which.
+        known: Vec<String>,
+    },
+    /// The mesh is there already.
+    #[error("the mesh {mesh} exists already, in cluster {cluster}")]
+    MeshExists {
+        /// The mesh.
+        mesh: MeshName,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// The cluster exists already.
+    #[error("the cluster {0} exists already: cluster ids are unique in a fleet")]
+    ClusterExists(ClusterId),
+    /// Another instance manages the cluster.
+    #[error("the cluster {cluster} is managed by {by}: a cluster has one instance")]
+    ManagedBy {
+        /// The cluster.
+        cluster: ClusterId,
+        /// Who manages it.
+        by: MeshName,
+        /// Who wanted to.
+        wanted: MeshName,
+    },
+    /// The cluster was added before.
+    #[error("the cluster {cluster} is in {mesh} already, {}", mode_words(*mode))]
+    AddedTwice {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The instance.
+        mesh: MeshName,
+        /// How.
+        mode: MemberMode,
+    },
+    /// The cluster was added before, the other way.
+    #[error(
+        "the cluster {cluster} is in {mesh} already, {}: it cannot be {} as well",
+        mode_words(*mode),
+        mode_words(other(*mode))
+    )]
+    BothModes {
+        /// The cluster.
+        cluster: ClusterId,
+        /// The instance.
+        mesh: MeshName,
+        /// How it is there.
+        mode: MemberMode,
+    },
+    /// A local cluster is managed from within.
+    #[error(
+        "{mesh} runs in cluster {home} and cannot manage the local cluster {cluster}: a local cluster is managed by the \
+         instance that its own node runs"
+    )]
+    ManagedFromWithin {
+        /// The instance.
+        mesh: MeshName,
+        /// Its cluster.
+        home: ClusterId,
+        /// The other cluster.
+        cluster: ClusterId,
+    },
+    /// The instance's own cluster stays.
+    #[error(
+        "the cluster {cluster} is the one that {mesh} runs in: without it there is no instance"
+    )]
+    OwnCluster {
+        /// The instance.
+        mesh: MeshName,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// Two instances with different roots.
+    #[error(
+        "{other} in cluster {cluster} has the root {}, {mesh} has {}: neither would accept the other's certificates",
+        theirs.short(), ours.short()
+    )]
+    OtherRoot {
+        /// Who wanted to discover.
+        mesh: MeshName,
+        /// Its root.
+        ours: Fingerprint,
+        /// Whose root is different.
+        other: MeshName,
+        /// Its root.
+        theirs: Fingerprint,
+        /// Its cluster.
+        cluster: ClusterId,
+    },
+    /// The root of a mesh cannot be found.
+    #[error("the root {root} that {mesh} uses is in no trust folder of this fleet")]
+    NoRoot {
+        /// The mesh.
+        mesh: MeshName,
+        /// Its root.
+        root: String,
+    },
+    /// A trust folder is left from before.
+    #[error("{path} holds a root already, though there is no mesh {mesh}")]
+    RootLeftOver {
+        /// Whose.
+        mesh: MeshName,
+        /// Where.
+        path: PathBuf,
+    },
+    /// A version that is not there.
+    #[error("version {version} is not installed")]
+    UnknownVersion {
+        /// The version that was asked for.
+        version: Version,
+        /// The versions there are.
+        installed: Vec<String>,
+    },
+    /// A gateway where none may be deployed.
+    #[error(
+        "{mesh} only discovers {cluster}, so it deploys no gateway there (asked for by {cluster}={network},gateway)"
+    )]
+    GatewayElsewhere {
+        /// The instance.
+        mesh: MeshName,
+        /// The cluster.
+        cluster: ClusterId,
+        /// The network.
+        network: NetworkId,
+    },
+    /// A cluster is named twice in one command.
+    #[error("the cluster {0} is named twice")]
+    NamedTwice(ClusterId),
+    /// Something on the command line cannot be read.
+    #[error("{text:?} is not {wanted}: {reason}")]
+    BadSetting {
+        /// What was given.
+        text: String,
+        /// What was wanted.
+        wanted: &'static str,
+        /// Why not.
+        reason: String,
+    },
+    /// A name that is none.
+    #[error(transparent)]
+    Name(#[from] NameError),
+    /// A file cannot be read or written.
+    #[error("{path}: {source}")]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A control plane or proxy does not answer.
+    #[error("{who} does not answer: {reason}")]
+    NoAnswer {
+        /// Who.
+        who: String,
+        /// Why.
+        reason: String,
+    },
+    /// What was waited for did not come.
+    #[error("{what} is not done after {} s: {unmet} (for {} s)", waited.as_secs(), held.as_secs())]
+    Timeout {
+        /// What was waited for.
+        what: String,
+        /// For how long.
+        waited: Duration,
+        /// The last condition that was not met.
+        unmet: String,
+        /// How long that has been so.
+        held: Duration,
+        /// Where to look.
+        look: String,
+    },
+    /// Something that should hold does not.
+    #[error("{what}")]
+    NotHeld {
+        /// What.
+        what: String,
+        /// Why.
+        cause: String,
+        /// What to do.
+        fix: String,
+    },
+    /// A fleet or cluster cannot be used.
+    #[error(transparent)]
+    Fleet(FleetError),
+    /// Manifests were not written.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+    /// Manifests cannot be read.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// A cluster could not be started or stopped.
+    #[error(transparent)]
+    Lifecycle(LifecycleError),
+    /// No pod, no container.
+    #[error(transparent)]
+    Exec(#[from] ExecError),
+    /// A root or an intermediate could not be made.
+    #[error(transparent)]
+    Ceremony(#[from] CeremonyError),
+    /// An intermediate cannot be used.
+    #[error("the intermediate in {path}: {source}")]
+    Authority {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        source: CaCertsError,
+    },
+    /// A certificate cannot be read.
+    #[error("the certificate in {path}: {source}")]
+    Certificate {
+        /// Where.
+        path: PathBuf,
+        /// What is wrong.
+        source: CertificateError,
+    },
+}
+
+impl From<FleetError> for OperateError {
+    fn from(error: FleetError) -> OperateError {
+        match error {
+            FleetError::ClusterExists(cluster) => OperateError::ClusterExists(cluster),
+            FleetError::Name(name) => OperateError::Name(name),
+            other => OperateError::Fleet(other),
+        }
+    }
+}
+
+impl From<LifecycleError> for OperateError {
+    fn from(error: LifecycleError) -> OperateError {
+        match error {
+            LifecycleError::Fleet(fleet) => fleet.into(),
+            other => OperateError::Lifecycle(other),
+        }
+    }
+}
+
+fn mode_words(mode: MemberMode) -> &'static str {
+    match mode {
+        MemberMode::Managed => "managed",
+        MemberMode::DiscoveryOnly => "discovery only",
+    }
+}
+
+fn other(mode: MemberMode) -> MemberMode {
+    match mode {
+        MemberMode::Managed => MemberMode::DiscoveryOnly,
+        MemberMode::DiscoveryOnly => MemberMode::Managed,
+    }
+}
+
+impl OperateError {
+    /// A stable code, `CTM-T101`: the letter says the matter (F fleet, C cluster, M mesh, T trust, N network, O objects,
+    /// P proxies, V verification, U usage).
+    pub fn code(&self) -> &'static str {
+        match self {
+            OperateError::NoFleet => "CTM-F101",
+            OperateError::Fleet(FleetError::NotAFleet(_)) => "CTM-F102",
+            OperateError::Fleet(FleetError::NoSuchCluster { .. }) => "CTM-C101",
+            OperateError::Fleet(_) => "CTM-F103",
+            OperateError::UnknownCluster { .. } => "CTM-C101",
+            OperateError::ClusterExists(_) => "CTM-C102",
+            OperateError::NotAMember { .. } => "CTM-C103",
+            OperateError::AddedTwice { .. } => "CTM-C104",
+            OperateError::BothModes { .. } => "CTM-C105",
+            OperateError::ManagedBy { .. } => "CTM-C106",
+            OperateError::ManagedFromWithin { .. } => "CTM-C107",
+            OperateError::OwnCluster { .. } => "CTM-C108",
+            OperateError::Lifecycle(_) => "CTM-C201",
+            OperateError::UnknownMesh { purpose, .. } if purpose.is_empty() => "CTM-M101",
+            OperateError::UnknownMesh { .. } => "CTM-T101",
+            OperateError::MeshExists { .. } => "CTM-M102",
+            OperateError::UnknownVersion { .. } => "CTM-M103",
+            OperateError::Timeout { .. } => "CTM-M201",
+            OperateError::NoAnswer { .. } => "CTM-M202",
+            OperateError::OtherRoot { .. } => "CTM-T102",
+            OperateError::NoRoot { .. } => "CTM-T103",
+            OperateError::RootLeftOver { .. } => "CTM-T104",
+            OperateError::Ceremony(_) => "CTM-T105",
+            OperateError::Authority { .. } => "CTM-T106",
+            OperateError::Certificate { .. } => "CTM-T107",
+            OperateError::GatewayElsewhere { .. } => "CTM-N101",
+            OperateError::NamedTwice(_) => "CTM-N102",
+            OperateError::BadSetting { .. } => "CTM-U101",
+            OperateError::Name(_) => "CTM-U102",
+            OperateError::File { .. } => "CTM-O101",
+            OperateError::Write(WriteError::Invalid(_)) => "CTM-O102",
+            OperateError::Write(WriteError::NoSuchObject(_)) => "CTM-O103",
+            OperateError::Write(_) | OperateError::Folder(_) => "CTM-O104",
+            OperateError::Exec(_) => "CTM-O105",
+            OperateError::UnknownProxy { .. } => "CTM-P101",
+            OperateError::ManyProxies { .. } => "CTM-P102",
+            OperateError::NotHeld { .. } => "CTM-V101",
+        }
+    }
+
+    /// What the exit code says.
+    pub fn class(&self) -> Class {
+        match self {
+            OperateError::NoFleet
+            | OperateError::BadSetting { .. }
+            | OperateError::Name(_)
+            | OperateError::NamedTwice(_)
+            | OperateError::Exec(ExecError::Target(_)) => Class::Usage,
+            OperateError::NotHeld { .. } => Class::Found,
+            OperateError::NoAnswer { .. } => Class::Unreachable,
+            OperateError::Timeout { .. }
+            | OperateError::Lifecycle(LifecycleError::TooSlow { .. }) => Class::Timeout,
+            _ => Class::Failed,
+        }
+    }
+
+    /// Lines about what there is: known names, the nearest one.
+    pub fn facts(&self) -> Vec<String> {
+        match self {
+            OperateError::UnknownMesh { name, known, .. } => {
+                let names: Vec<&str> = known.iter().map(|(name, _)| name.as_str()).collect();
+                let list = known.iter().map(|(name, words)| match words.is_empty() {
+                    true => name.clone(),
+                    false => format!("{name} ({words})"),
+                });
+                known_lines("meshes", list.collect(), nearest(name.as_str(), &names))
+            }
+            OperateError::UnknownCluster { name, known } => {
+                let near = nearest(name.as_str(), known);
+                known_lines("clusters", known.clone(), near)
+            }
+            OperateError::NotAMember {
+                cluster,
+                known,
+                mesh,
+            } => {
+                let mut lines = vec![format!("clusters of {mesh}: {}", list(known))];
+                lines.extend(did_you_mean(nearest(cluster.as_str(), known)));
+                lines
+            }
+            OperateError::UnknownProxy { name, known } => {
+                let mut lines =
+                    known_lines("proxies", known.iter().take(12).cloned().collect(), None);
+                lines.extend(did_you_mean(nearest(name, known)));
+                lines
+            }
+            OperateError::ManyProxies { known, .. } => vec![format!("it may be: {}", list(known))],
+            OperateError::UnknownVersion { installed, .. } => {
+                vec![format!("installed versions: {}", list(installed))]
+            }
+            OperateError::NotHeld { cause, .. } if !cause.is_empty() => vec![cause.clone()],
+            _ => Vec::new(),
+        }
+    }
+
+    /// The next step, when the text does not say it.
+    pub fn fix(&self) -> Option<String> {
+        let fix = match self {
+            OperateError::NoFleet => {
+                "give --fleet DIR, or set CATAMARAN_FLEET; `catamaran cluster create C --fleet DIR` makes a new one".into()
+            }
+            OperateError::UnknownMesh { .. } => {
+                "see `catamaran mesh list`, or create it with `catamaran mesh create`".into()
+            }
+            OperateError::UnknownCluster { .. } => {
+                "see `catamaran cluster list`, or create it with `catamaran cluster create`".into()
+            }
+            OperateError::NotAMember { cluster, mesh, .. } => {
+                format!("add it first: catamaran cluster add {cluster} --mesh {mesh} --discovery-only")
+            }
+            OperateError::UnknownProxy { .. } | OperateError::ManyProxies { .. } => {
+                "see `catamaran proxy list`; NAMESPACE/POD and CLUSTER/NAMESPACE/POD tell them apart".into()
+            }
+            OperateError::MeshExists { mesh, .. } => {
+                format!("choose another name, or see `catamaran mesh show {mesh}`")
+            }
+            OperateError::ClusterExists(_) => "choose another name, or see `catamaran cluster list`".into(),
+            OperateError::ManagedBy { cluster, wanted, .. } => format!(
+                "{wanted} may discover it: catamaran cluster add {cluster} --mesh {wanted} --discovery-only"
+            ),
+            OperateError::AddedTwice { mesh, .. } => {
+                format!("nothing to do; see `catamaran mesh show {mesh}`")
+            }
+            OperateError::BothModes { cluster, mesh, mode } => match mode {
+                MemberMode::DiscoveryOnly => {
+                    format!("remove it first: catamaran cluster remove {cluster} --mesh {mesh}")
+                }
+                MemberMode::Managed => {
+                    format!("nothing to do: {mesh} discovers what it manages")
+                }
+            },
+            OperateError::ManagedFromWithin { mesh, cluster, .. } => format!(
+                "create an instance there (catamaran mesh create NAME --cluster {cluster} --reuse-root {mesh}), or only \
+                 discover it: catamaran cluster add {cluster} --mesh {mesh} --discovery-only"
+            ),
+            OperateError::OwnCluster { mesh, .. } => {
+                format!("delete the instance: catamaran mesh delete {mesh}")
+            }
+            OperateError::OtherRoot { mesh, other, cluster, .. } => format!(
+                "create {other} anew on the root of {mesh}: catamaran mesh delete {other}, then catamaran mesh create \
+                 {other} --cluster {cluster} --reuse-root {mesh}"
+            ),
+            OperateError::NoRoot { .. } => {
+                "put root-cert.pem and root-key.pem back into the trust folder, FLEET/trust/MESH".into()
+            }
+            OperateError::RootLeftOver { mesh, path } => format!(
+                "to use it again: catamaran mesh create {mesh} ... --reuse-root {mesh}; else move {} away",
+                path.display()
+            ),
+            OperateError::UnknownVersion { .. } => "leave --version out, or name an installed one".into(),
+            OperateError::GatewayElsewhere { cluster, network, .. } => format!(
+                "leave the gateway out, its address is discovered ({cluster}={network}); or give it \
+                 ({cluster}={network},gateway=IP:PORT); the instance that manages {cluster} deploys it"
+            ),
+            OperateError::NamedTwice(cluster) => format!("name {cluster} once"),
+            OperateError::NoAnswer { .. } => "see `catamaran status`, and its log; try again".into(),
+            OperateError::Timeout { look, .. } => look.clone(),
+            OperateError::NotHeld { fix, .. } if !fix.is_empty() => fix.clone(),
+            OperateError::Authority { .. } => {
+                "issue a new one: catamaran trust renew MESH".into()
+            }
+            _ => return None,
+        };
+        Some(fix)
+    }
+
+    /// Whether it is a refusal, before anything was changed.
+    pub fn refused(&self) -> bool {
+        !matches!(
+            self,
+            OperateError::NoAnswer { .. }
+                | OperateError::Timeout { .. }
+                | OperateError::NotHeld { .. }
+                | OperateError::File { .. }
+                | OperateError::Lifecycle(_)
+                | OperateError::Fleet(FleetError::Io { .. })
+                | OperateError::Write(WriteError::Io { .. })
+        )
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> OperateError {
+        let path = path.into();
+        move |source| OperateError::File { path, source }
+    }
+}
+
+fn list(names: &[String]) -> String {
+    match names.is_empty() {
+        true => "none".into(),
+        false => names.join(", "),
+    }
+}
+
+fn known_lines(what: &str, names: Vec<String>, near: Option<String>) -> Vec<String> {
+    let mut lines = vec![format!("known {what}: {}", list(&names))];
+    lines.extend(did_you_mean(near));
+    lines
+}
+
+fn did_you_mean(near: Option<String>) -> Option<String> {
+    near.map(|name| format!("did you mean {name:?}?"))
+}

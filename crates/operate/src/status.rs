@@ -1,0 +1,293 @@
+//! `status` and `cluster list`: the whole fleet on one page. It never blocks: whoever does not answer is a row with a reason.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use catamaran_local::fleet::ClusterDir;
+use catamaran_local::lifecycle;
+use catamaran_local::node::PodRecord;
+use catamaran_local::object::{Object, ObjectKey};
+use catamaran_local::write;
+use catamaran_model::MemberMode;
+use serde::{Deserialize, Serialize};
+
+use crate::control_plane::{self, ProxyCount};
+use crate::fleet::{Instance, instances_of};
+use crate::mesh_list::{MeshRow, list_meshes};
+use crate::{Fleet, OperateError};
+
+/// The whole fleet.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct FleetStatus {
+    /// Six hex digits that tell it from others.
+    pub id: String,
+    /// `netns` or `process`.
+    pub isolation: String,
+    /// Its folder.
+    pub dir: String,
+    /// Its instances.
+    pub meshes: Vec<MeshRow>,
+    /// Its clusters.
+    pub clusters: Vec<ClusterRow>,
+    /// Its east-west gateways.
+    pub gateways: Vec<GatewayRow>,
+    /// All its proxies, counted.
+    pub proxies: ProxyCount,
+    /// What people should know.
+    pub problems: Vec<ProblemRow>,
+}
+
+/// A cluster as tables show it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct ClusterRow {
+    /// Its name.
+    pub name: String,
+    /// The physical network that it stands in.
+    pub network: String,
+    /// `running` or `stopped`: whether its node answers.
+    pub state: &'static str,
+    /// The instance that manages it.
+    pub managed_by: Option<String>,
+    /// The instances that discover it.
+    pub discovered_by: Vec<String>,
+    /// Its pods that are ready.
+    pub ready_pods: usize,
+    /// All its pods, its gateway among them.
+    pub pods: usize,
+    /// What its node waits for or cannot use, one line each.
+    pub problems: Vec<String>,
+}
+
+/// A gateway as tables show it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct GatewayRow {
+    /// The cluster it stands in.
+    pub cluster: String,
+    /// The network it leads into.
+    pub network: String,
+    /// `IP:PORT`
+    pub address: String,
+    /// The instances that know it.
+    pub known_to: Vec<String>,
+}
+
+/// Something people should know, and who says it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct ProblemRow {
+    /// `error` or `warning`.
+    pub severity: String,
+    /// The instance, or the cluster's node, that says it.
+    pub said_by: String,
+    /// `root_mismatch`, `no_gateway`, ...
+    pub kind: String,
+    /// The cluster concerned.
+    pub cluster: Option<String>,
+    /// The object concerned.
+    pub object: String,
+    /// What is wrong, and the next step.
+    pub message: String,
+}
+
+/// The whole fleet, as far as it answers within two seconds.
+pub async fn fleet_status(fleet: &Fleet) -> Result<FleetStatus, OperateError> {
+    let (meshes, clusters, gateways) =
+        tokio::join!(list_meshes(fleet), list_clusters(fleet), gateways(fleet));
+    let (meshes, clusters, gateways) = (meshes?, clusters?, gateways?);
+    let mut proxies = ProxyCount::default();
+    for count in meshes.iter().filter_map(|mesh| mesh.proxies) {
+        proxies.connected += count.connected;
+        proxies.current += count.current;
+        proxies.pending += count.pending;
+        proxies.rejected += count.rejected;
+    }
+    let said = meshes.iter().flat_map(|mesh| {
+        mesh.problems.iter().map(|problem| ProblemRow {
+            severity: problem.severity.clone(),
+            said_by: mesh.name.clone(),
+            kind: problem.kind.clone(),
+            cluster: problem.cluster.clone(),
+            object: problem.object.clone(),
+            message: problem.message.clone(),
+        })
+    });
+    let nodes = clusters.iter().flat_map(|cluster| {
+        cluster.problems.iter().map(|problem| ProblemRow {
+            severity: "warning".into(),
+            said_by: format!("node of {}", cluster.name),
+            kind: "node".into(),
+            cluster: Some(cluster.name.clone()),
+            object: String::new(),
+            message: problem.clone(),
+        })
+    });
+    let mut problems: Vec<ProblemRow> = said.chain(nodes).collect();
+    problems.sort();
+    Ok(FleetStatus {
+        id: fleet.file.id.clone(),
+        isolation: fleet.file.isolation.to_string(),
+        dir: fleet.dir.path().display().to_string(),
+        meshes,
+        clusters,
+        gateways,
+        proxies,
+        problems,
+    })
+}
+
+/// The clusters, by name.
+pub async fn list_clusters(fleet: &Fleet) -> Result<Vec<ClusterRow>, OperateError> {
+    let instances = fleet.instances()?;
+    let mut asked = Vec::new();
+    for dir in fleet.clusters()? {
+        let (managed_by, discovered_by) = (
+            by(&instances, &dir, MemberMode::Managed),
+            by(&instances, &dir, MemberMode::DiscoveryOnly),
+        );
+        asked.push(tokio::spawn(async move {
+            cluster_row(&dir, managed_by.into_iter().next(), discovered_by).await
+        }));
+    }
+    let mut rows = Vec::new();
+    for task in asked {
+        rows.extend(task.await.unwrap_or_else(|_| Ok(None))?);
+    }
+    Ok(rows)
+}
+
+fn by(instances: &[Instance], dir: &ClusterDir, mode: MemberMode) -> Vec<String> {
+    (instances.iter())
+        .filter(|i| {
+            i.member(dir.name())
+                .is_some_and(|member| member.mode == mode)
+        })
+        .map(|i| i.spec.name.to_string())
+        .collect()
+}
+
+async fn cluster_row(
+    dir: &ClusterDir,
+    managed_by: Option<String>,
+    discovered_by: Vec<String>,
+) -> Result<Option<ClusterRow>, OperateError> {
+    let facts = dir.read()?;
+    let (answers, problems) = tokio::join!(lifecycle::node_answers(dir), node_problems(dir));
+    let pods = PodRecord::all(dir);
+    let waiting = (pods.iter()).filter(|pod| !pod.ready).filter_map(|pod| {
+        Some(format!(
+            "{}/{}: {}",
+            pod.namespace,
+            pod.name,
+            pod.waiting.as_ref()?
+        ))
+    });
+    Ok(Some(ClusterRow {
+        name: facts.name.to_string(),
+        network: facts.network.to_string(),
+        state: if answers { "running" } else { "stopped" },
+        managed_by,
+        discovered_by,
+        ready_pods: if answers {
+            pods.iter().filter(|pod| pod.ready).count()
+        } else {
+            0
+        },
+        pods: pods.len(),
+        problems: problems.into_iter().chain(waiting).collect(),
+    }))
+}
+
+/// What a node says is wrong (`GET /v1/problems`); nothing when it does not answer.
+async fn node_problems(dir: &ClusterDir) -> Vec<String> {
+    #[derive(Deserialize)]
+    struct NodeProblem {
+        file: String,
+        line: Option<u64>,
+        #[serde(default)]
+        object: String,
+        reason: String,
+    }
+    let Ok(body) = control_plane::get(&dir.node_socket(), "/v1/problems").await else {
+        return Vec::new();
+    };
+    let problems: Vec<NodeProblem> = serde_json::from_str(&body).unwrap_or_default();
+    let text = |problem: NodeProblem| {
+        let line = problem
+            .line
+            .map_or(String::new(), |line| format!(":{line}"));
+        let object = match problem.object.as_str() {
+            "" => String::new(),
+            object => format!(" {object}:"),
+        };
+        format!("{}{line}:{object} {}", problem.file, problem.reason)
+    };
+    problems.into_iter().map(text).collect()
+}
+
+/// The gateways that clusters say they have, with those that instances know besides (given by hand).
+async fn gateways(fleet: &Fleet) -> Result<Vec<GatewayRow>, OperateError> {
+    let mut found: BTreeMap<(String, String), GatewayRow> = BTreeMap::new();
+    for dir in fleet.clusters()? {
+        let objects = write::status(&dir)?;
+        for (network, address) in gateways_in(&objects) {
+            let cluster = dir.name().to_string();
+            let key = (cluster.clone(), address.clone());
+            found.insert(
+                key,
+                GatewayRow {
+                    cluster,
+                    network,
+                    address,
+                    known_to: Vec::new(),
+                },
+            );
+        }
+        for instance in instances_of(&dir, &write::objects(&dir)?) {
+            let Ok(status) = control_plane::status(&dir).await else {
+                continue;
+            };
+            for gateway in status.gateways {
+                let key = (gateway.cluster.clone(), gateway.address.clone());
+                let row = found.entry(key).or_insert(GatewayRow {
+                    cluster: gateway.cluster,
+                    network: gateway.network,
+                    address: gateway.address,
+                    known_to: Vec::new(),
+                });
+                row.known_to.push(instance.spec.name.to_string());
+            }
+        }
+    }
+    Ok(found.into_values().collect())
+}
+
+/// Network and `IP:PORT` of the gateways that a cluster's status says.
+pub(crate) fn gateways_in(objects: &BTreeMap<ObjectKey, Arc<Object>>) -> Vec<(String, String)> {
+    let mut found = Vec::new();
+    for object in objects.values() {
+        let Object::Service(service) = &**object else {
+            continue;
+        };
+        let Some(network) = service
+            .metadata
+            .labels
+            .get(catamaran_local::object::NETWORK_LABEL)
+        else {
+            continue;
+        };
+        let port = (service.spec.ports.iter())
+            .map(|port| port.port)
+            .find(|port| *port == catamaran_model::GatewayAddress::PORT)
+            .or(service.spec.ports.first().map(|port| port.port))
+            .unwrap_or(catamaran_model::GatewayAddress::PORT);
+        let ingress = service
+            .status
+            .iter()
+            .flat_map(|status| &status.load_balancer.ingress);
+        found.extend(
+            ingress
+                .filter_map(|ingress| ingress.ip.as_ref())
+                .map(|ip| (network.clone(), format!("{ip}:{port}"))),
+        );
+    }
+    found
+}
