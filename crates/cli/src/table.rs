@@ -1,7 +1,6 @@
 //! Tables: plain columns, stable names, nothing that a pipe could not carry.
 
-use comfy_table::style::presets;
-use comfy_table::{ContentArrangement, Table as Columns};
+use comfy_table::{ContentArrangement, Table as Columns, TableStyle};
 
 /// A table, with a title when there are several.
 #[derive(Debug, Clone)]
@@ -40,7 +39,7 @@ impl Table {
         }
         let mut columns = Columns::new();
         columns
-            .load_style(presets::NOTHING)
+            .load_style(TableStyle::new())
             .set_content_arrangement(ContentArrangement::Disabled);
         columns.set_header(&self.header);
         for row in &self.rows {

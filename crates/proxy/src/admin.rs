@@ -97,11 +97,10 @@ impl Admin {
         let gates = self.process.waiting_for().join(", ");
         let control = self.control.borrow();
         let mut why = format!("not ready; waiting for: {gates}\n");
-        for failure in [&control.failure, &self.certificate.borrow().failure] {
-            if let Some(failure) = failure {
-                why.push_str(failure);
-                why.push('\n');
-            }
+        let certificate = self.certificate.borrow();
+        for failure in control.failure.iter().chain(&certificate.failure) {
+            why.push_str(failure);
+            why.push('\n');
         }
         text(StatusCode::SERVICE_UNAVAILABLE, why)
     }
