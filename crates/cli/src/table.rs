@@ -1,6 +1,6 @@
 //! Tables: plain columns, stable names, nothing that a pipe could not carry.
 
-use comfy_table::{ContentArrangement, Table as Columns, presets};
+use comfy_table::{ContentArrangement, Table as Columns, TableStyle};
 
 /// A table, with a title when there are several.
 #[derive(Debug, Clone)]
@@ -38,7 +38,9 @@ impl Table {
             return text;
         }
         let mut columns = Columns::new();
-        columns.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Disabled);
+        columns
+            .load_style(TableStyle::new())
+            .set_content_arrangement(ContentArrangement::Disabled);
         columns.set_header(&self.header);
         for row in &self.rows {
             columns.add_row(row);

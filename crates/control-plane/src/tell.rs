@@ -168,9 +168,12 @@ impl Slot {
     }
 }
 
+/// Whether a stream was opened; if not, why.
+type Reply = oneshot::Sender<Result<StreamId, String>>;
+
 /// What streams ask of the teller.
 enum Order {
-    Open(Arc<Slot>, oneshot::Sender<Result<StreamId, String>>),
+    Open(Arc<Slot>, Reply),
     Close(StreamId),
     Refused(Capability, Refusal),
     Problems(oneshot::Sender<Vec<Problem>>),
@@ -291,7 +294,7 @@ struct Teller {
     of_workload: BTreeMap<WorkloadKey, BTreeSet<StreamId>>,
     quarantines: BTreeMap<Capability, Arc<Quarantine>>,
     /// Streams that came before there was anything to tell.
-    waiting: Vec<(Arc<Slot>, oneshot::Sender<Result<StreamId, String>>)>,
+    waiting: Vec<(Arc<Slot>, Reply)>,
     known: Arc<Mutex<BTreeMap<StreamId, Arc<Slot>>>>,
     last: u64,
     patience: Instant,
@@ -365,7 +368,7 @@ impl Teller {
         own && (whole || Instant::now() >= self.patience)
     }
 
-    fn open(&mut self, slot: Arc<Slot>, reply: oneshot::Sender<Result<StreamId, String>>) {
+    fn open(&mut self, slot: Arc<Slot>, reply: Reply) {
         if reply.is_closed() {
             return;
         }

@@ -134,10 +134,36 @@ impl Watches {
     }
 }
 
-/// The folder in which a member's facts are, when it is a local cluster.
+/// The folder in which a member's facts are, when it is a local cluster: `clusters/NAME` from the fleet's folder, or `NAME`.
 pub(crate) fn folder_of(member: &Member) -> Option<ClusterId> {
     match &member.credential {
-        Credential::Folder(folder) => ClusterId::new(folder).ok(),
+        Credential::Folder(folder) => {
+            ClusterId::new(folder.strip_prefix("clusters/").unwrap_or(folder)).ok()
+        }
         Credential::Secret(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use catamaran_model::MemberMode;
+
+    #[test]
+    fn a_folder_is_named_as_the_manifest_names_it() {
+        let folder = |text: &str| {
+            let cluster = folder_of(&Member {
+                cluster: ClusterId::new("c").unwrap(),
+                mode: MemberMode::DiscoveryOnly,
+                network: None,
+                gateway: false,
+                gateway_addresses: Vec::new(),
+                credential: Credential::Folder(text.into()),
+            });
+            cluster.map(|cluster| cluster.to_string())
+        };
+        assert_eq!(folder("clusters/cluster-2").as_deref(), Some("cluster-2"));
+        assert_eq!(folder("cluster-2").as_deref(), Some("cluster-2"));
+        assert_eq!(folder("../other/clusters/cluster-2"), None);
     }
 }

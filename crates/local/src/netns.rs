@@ -357,7 +357,14 @@ fn works(netns: &str, link: &str, address: Option<Ipv4Addr>) -> bool {
 fn add(netns: &str) -> Result<(), NetnsError> {
     run(&["ip", "netns", "add", netns], None)?;
     let (v4, v6) = ("net/ipv4/ip_forward", "net/ipv6/conf/all/disable_ipv6");
-    sysctl(netns, &[(v6, "1"), ("net/ipv6/conf/default/disable_ipv6", "1"), (v4, "0")])
+    sysctl(
+        netns,
+        &[
+            (v6, "1"),
+            ("net/ipv6/conf/default/disable_ipv6", "1"),
+            (v4, "0"),
+        ],
+    )
 }
 
 /// Sets what `/proc/sys` shows in a namespace. A setting that this kernel does not have is set already.
@@ -367,7 +374,11 @@ fn sysctl(netns: &str, settings: &[(&str, &str)]) -> Result<(), NetnsError> {
         crate::launch::enter(&path)?;
         settings.iter().try_for_each(|(name, value)| {
             let path = Path::new("/proc/sys").join(name);
-            if path.exists() { fs::write(path, value) } else { Ok(()) }
+            if path.exists() {
+                fs::write(path, value)
+            } else {
+                Ok(())
+            }
         })
     };
     // A thread of its own, since it stays where it entered.

@@ -66,6 +66,8 @@ pub(crate) const DEFAULT_PATH: &str =
 const TICK: Duration = Duration::from_millis(250);
 /// The same while a manifest is just being written.
 const SETTLE: Duration = Duration::from_millis(60);
+/// How long a lock is waited for that no living node holds.
+const LOCK_PATIENCE: Duration = Duration::from_secs(3);
 /// How often networks and logs are looked at.
 const CARE: Duration = Duration::from_secs(10);
 /// How many findings of probes may wait.
@@ -127,9 +129,7 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
         move |source| NodeError::Io { what, source }
     };
     cluster.make_folders()?;
-    let Some(lock) = cluster.try_node_lock()? else {
-        return Err(NodeError::RunsAlready(cluster.name().to_string()));
-    };
+    let lock = only_node(&cluster).await?;
     let (wake, mut woken) = mpsc::channel::<()>(1);
     let opened = tokio::task::spawn_blocking({
         let wake = wake.clone();
@@ -173,6 +173,21 @@ pub async fn run(config: Config, stop: impl Future<Output = ()>) -> Result<(), N
     let _ = atomic::remove(&cluster.node_socket());
     let _ = atomic::remove(&cluster.node_record());
     Ok(())
+}
+
+/// The lock of the cluster's only node. One that was killed a moment ago may hold it while it is being cleared away.
+async fn only_node(cluster: &ClusterDir) -> Result<Lock, NodeError> {
+    let started = Instant::now();
+    loop {
+        if let Some(lock) = cluster.try_node_lock()? {
+            return Ok(lock);
+        }
+        let other = Running::read(&cluster.node_record());
+        if other.is_some_and(|other| other.alive()) || started.elapsed() > LOCK_PATIENCE {
+            return Err(NodeError::RunsAlready(cluster.name().to_string()));
+        }
+        tokio::time::sleep(SETTLE).await;
+    }
 }
 
 /// Forgets every pod that is recorded, after their processes ended.

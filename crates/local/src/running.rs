@@ -56,10 +56,13 @@ impl Running {
         atomic::write(record, &text, 0o600)
     }
 
-    /// Whether this very process still runs.
+    /// Whether this very process still runs, with any of its threads: the first one may be dead while others still hold files.
     pub fn alive(&self) -> bool {
-        let same = |stat: &Stat| stat.started == self.started && !matches!(stat.state, 'Z' | 'X');
-        self.pid > 1 && stat(self.pid).as_ref().is_some_and(same) && boot() == self.boot
+        let Some(stat) = stat(self.pid).filter(|stat| stat.started == self.started) else {
+            return false;
+        };
+        let dead = matches!(stat.state, 'Z' | 'X') && threads(self.pid) <= 1;
+        self.pid > 1 && !dead && boot() == self.boot
     }
 
     /// Sends a signal to it, when it still runs.
@@ -104,6 +107,10 @@ fn stat(pid: i32) -> Option<Stat> {
         session: fields.get(3)?.parse().ok()?,
         started: fields.get(19)?.parse().ok()?,
     })
+}
+
+fn threads(pid: i32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/task")).map_or(0, Iterator::count)
 }
 
 fn all() -> impl Iterator<Item = (i32, Stat)> {

@@ -4,13 +4,15 @@
 //! |---|---|
 //! | `/ready`, `/healthz/ready` | 200 when the proxy takes traffic, 503 with what it waits for |
 //! | `/config_dump` | every resource as JSON with its version, and what was refused; `?kind=cluster` for one kind |
-//! | `/clusters` | endpoints: address, weight, health, who stands behind a gateway, how the workers see them |
+//! | `/clusters` | endpoints: address, weight, health, who stands behind a gateway, how each worker that called them sees them |
 //! | `/certs` | the certificate's chain, the trusted roots, when it is renewed |
 //! | `/stats/prometheus` | metrics |
 //! | `POST /drain` | ends the proxy: no new connections, then those under way end |
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use catamaran_decide::{EndpointHealth, Table, Via};
@@ -25,11 +27,14 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
-use crate::carry::{SocketState, Sockets};
+use crate::carry::{Sight, Sights, SocketState, Sockets};
 use crate::certificate::{CertificateStatus, now};
 use crate::control::ControlStatus;
 
 mod render;
+
+/// How long the workers are waited for.
+const SIGHTS_WAIT: Duration = Duration::from_secs(1);
 
 /// Everything that the pages show.
 #[derive(Clone)]
@@ -40,7 +45,14 @@ pub(crate) struct Admin {
     pub(crate) certificate: watch::Receiver<CertificateStatus>,
     pub(crate) control: watch::Receiver<ControlStatus>,
     pub(crate) tables: watch::Receiver<Arc<Table>>,
-    pub(crate) sockets: watch::Receiver<Option<Sockets>>,
+    pub(crate) carried: watch::Receiver<Option<Carried>>,
+}
+
+/// What the data path can be asked, once there is one.
+#[derive(Debug, Clone)]
+pub(crate) struct Carried {
+    pub(crate) sockets: Sockets,
+    pub(crate) sights: Sights,
 }
 
 impl Admin {
@@ -50,7 +62,7 @@ impl Admin {
         match (request.method(), request.uri().path()) {
             (&Method::GET, "/ready" | "/healthz/ready") => self.ready(),
             (&Method::GET, "/config_dump") => self.config_dump(query),
-            (&Method::GET, "/clusters") => pretty(&self.clusters()),
+            (&Method::GET, "/clusters") => pretty(&self.clusters().await),
             (&Method::GET, "/certs") => pretty(&self.certs()),
             (&Method::GET, "/stats/prometheus") => answer(
                 StatusCode::OK,
@@ -85,11 +97,10 @@ impl Admin {
         let gates = self.process.waiting_for().join(", ");
         let control = self.control.borrow();
         let mut why = format!("not ready; waiting for: {gates}\n");
-        for failure in [&control.failure, &self.certificate.borrow().failure] {
-            if let Some(failure) = failure {
-                why.push_str(failure);
-                why.push('\n');
-            }
+        let certificate = self.certificate.borrow();
+        for failure in control.failure.iter().chain(&certificate.failure) {
+            why.push_str(failure);
+            why.push('\n');
         }
         text(StatusCode::SERVICE_UNAVAILABLE, why)
     }
@@ -152,8 +163,9 @@ impl Admin {
     }
 
     fn sockets(&self) -> Json {
-        let sockets = self.sockets.borrow();
-        let states = sockets.as_ref().map(Sockets::states).unwrap_or_default();
+        let carried = self.carried.borrow();
+        let sockets = carried.as_ref().map(|carried| carried.sockets.states());
+        let states = sockets.unwrap_or_default();
         let states = states.into_iter().map(|(address, state)| {
             let state = match state {
                 SocketState::Bound => "bound".to_owned(),
@@ -164,11 +176,39 @@ impl Admin {
         Json::Object(states.collect())
     }
 
-    fn clusters(&self) -> Json {
+    async fn clusters(&self) -> Json {
+        let sights = self
+            .carried
+            .borrow()
+            .as_ref()
+            .map(|carried| carried.sights.clone());
+        let mut seen: BTreeMap<(Arc<str>, SocketAddr), Vec<Sight>> = BTreeMap::new();
+        if let Some(sights) = sights {
+            let all = tokio::time::timeout(SIGHTS_WAIT, sights.all()).await;
+            for sight in all.unwrap_or_default() {
+                let key = (sight.cluster.clone(), sight.address);
+                seen.entry(key).or_default().push(sight);
+            }
+        }
         let table = self.tables.borrow().clone();
         let clusters = table.clusters().into_iter().map(|cluster| {
             let endpoints = cluster.endpoints().iter().map(|endpoint| {
-                let behind: Vec<&str> = cluster.behind(endpoint).iter().map(|name| &**name).collect();
+                let key = (cluster.name().clone(), endpoint.address);
+                let workers = seen.get(&key).into_iter().flatten().map(|sight| {
+                    json!({
+                        "worker": sight.worker,
+                        "in_flight": sight.in_flight,
+                        "ejected": sight.out.is_some(),
+                        "ejected_for_ms": sight.out.map(|left| left.as_millis() as u64),
+                        "times_ejected": sight.times,
+                    })
+                });
+                let workers: Vec<Json> = workers.collect();
+                let behind: Vec<&str> = cluster
+                    .behind(endpoint)
+                    .iter()
+                    .map(|name| &**name)
+                    .collect();
                 json!({
                     "address": endpoint.address.to_string(),
                     "weight": endpoint.weight,
@@ -183,6 +223,7 @@ impl Admin {
                         Via::Gateway => "gateway",
                     },
                     "clusters": behind,
+                    "workers": workers,
                 })
             });
             json!({"name": &**cluster.name(), "endpoints": endpoints.collect::<Vec<_>>()})
@@ -195,7 +236,13 @@ impl Admin {
         let holding = self.credentials.holding();
         let chain = holding.as_ref().map(|holding| holding.chain_facts());
         let chain: Vec<Json> = chain.iter().flatten().map(facts).collect();
-        let roots: Vec<Json> = self.credentials.bundle().facts().iter().map(facts).collect();
+        let roots: Vec<Json> = self
+            .credentials
+            .bundle()
+            .facts()
+            .iter()
+            .map(facts)
+            .collect();
         json!({
             "identity": holding.as_ref().map(|holding| holding.identity().to_string()),
             "generation": self.credentials.generation(),
@@ -216,15 +263,41 @@ pub(crate) fn metrics(
     certificate: &CertificateStatus,
     text: &mut String,
 ) {
-    let expires = credentials.holding().map_or(0, |held| held.not_after().seconds());
+    let expires = credentials
+        .holding()
+        .map_or(0, |held| held.not_after().seconds());
     let connected = u8::from(control.connected.is_some());
     for (name, kind, value) in [
-        ("catamaran_proxy_control_plane_connected", "gauge", u64::from(connected)),
-        ("catamaran_proxy_tables_published_total", "counter", control.published),
-        ("catamaran_proxy_resources", "gauge", control.held.len() as u64),
-        ("catamaran_proxy_resources_refused", "gauge", control.refused.len() as u64),
-        ("catamaran_proxy_certificate_expires_seconds", "gauge", expires),
-        ("catamaran_proxy_certificate_failures", "gauge", u64::from(certificate.failures)),
+        (
+            "catamaran_proxy_control_plane_connected",
+            "gauge",
+            u64::from(connected),
+        ),
+        (
+            "catamaran_proxy_tables_published_total",
+            "counter",
+            control.published,
+        ),
+        (
+            "catamaran_proxy_resources",
+            "gauge",
+            control.held.len() as u64,
+        ),
+        (
+            "catamaran_proxy_resources_refused",
+            "gauge",
+            control.refused.len() as u64,
+        ),
+        (
+            "catamaran_proxy_certificate_expires_seconds",
+            "gauge",
+            expires,
+        ),
+        (
+            "catamaran_proxy_certificate_failures",
+            "gauge",
+            u64::from(certificate.failures),
+        ),
     ] {
         text.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
     }

@@ -102,7 +102,7 @@ pub enum CertificateError {
         /// Which.
         address: SocketAddr,
         /// What is wrong.
-        source: HoldingError,
+        source: Box<HoldingError>,
     },
     /// The roots that came with it share nothing with those trusted.
     #[error(
@@ -333,8 +333,13 @@ impl Keeper {
         .map_err(|status| refused(format!("{}: {}", status.code(), status.message())))?;
 
         let chain = answer.into_inner().cert_chain;
-        let holding = Holding::from_response(&chain, key, &self.identity, now())
-            .map_err(|source| CertificateError::Unusable { address, source })?;
+        let holding =
+            Holding::from_response(&chain, key, &self.identity, now()).map_err(|source| {
+                CertificateError::Unusable {
+                    address,
+                    source: Box::new(source),
+                }
+            })?;
         if !holding.bundle().trusts_same_root(&trusted) {
             return Err(CertificateError::OtherRoots {
                 address,

@@ -15,8 +15,8 @@ use rustls::time_provider::DefaultTimeProvider;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
-use crate::admin::{self, Admin};
-use crate::carry::{self, Carrier, REMOTE_PING, REMOTE_PONG, SocketState, Sockets};
+use crate::admin::{self, Admin, Carried};
+use crate::carry::{self, Carrier, Remote, SocketState};
 use crate::certificate::{CertificateError, Keeper, now};
 use crate::control::{Control, ControlStatus};
 use crate::names::{NameServer, Scope};
@@ -83,7 +83,7 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
     let certificate = keeper.status();
     let uplink = Uplink::new(credentials.clone(), config.control_plane_identity());
     let (control, followers, saver) = Control::start(&config, uplink);
-    let sockets = watch::Sender::new(None);
+    let carried = watch::Sender::new(None);
 
     let pages = Admin {
         process: process.clone(),
@@ -92,7 +92,7 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
         certificate: certificate.clone(),
         control: followers.status.clone(),
         tables: followers.tables.clone(),
-        sockets: sockets.subscribe(),
+        carried: carried.subscribe(),
     };
     let admin = listen("the admin interface", config.admin_address()).await?;
     let health = listen("the health port", config.health_address()).await?;
@@ -151,7 +151,7 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
         status: followers.status,
         credentials,
         report,
-        sockets,
+        carried,
         readiness,
     };
     process.run("traffic", traffic.carry(process.stopping()));
@@ -250,14 +250,17 @@ fn settings(config: &Config) -> carry::Settings {
         own,
         workers: config.workers.get(),
         drain: DRAIN,
-        watch: (REMOTE_PING, REMOTE_PONG),
+        remote: Remote::default(),
     }
 }
 
 /// The name of the Deployment in a pod's name, `helloworld-v1` in `helloworld-v1-7b888c5d9f-x2x4z`; else the pod's name.
 fn workload(pod: &str) -> &str {
     let generated = |part: &str, lengths: std::ops::RangeInclusive<usize>| {
-        lengths.contains(&part.len()) && part.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
+        lengths.contains(&part.len())
+            && part
+                .bytes()
+                .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit())
     };
     let mut parts = pod.rsplitn(3, '-');
     match (parts.next(), parts.next(), parts.next()) {
@@ -286,7 +289,7 @@ struct Traffic {
     status: watch::Receiver<ControlStatus>,
     credentials: Arc<catamaran_identity::Credentials>,
     report: Arc<Report>,
-    sockets: watch::Sender<Option<Sockets>>,
+    carried: watch::Sender<Option<Carried>>,
     readiness: Readiness,
 }
 
@@ -335,7 +338,10 @@ impl Traffic {
         })
         .await
         .map_err(io::Error::other)??;
-        self.sockets.send_replace(Some(carrier.sockets()));
+        self.carried.send_replace(Some(Carried {
+            sockets: carrier.sockets(),
+            sights: carrier.sights(),
+        }));
         self.look_at_sockets(&carrier);
         Ok(carrier)
     }

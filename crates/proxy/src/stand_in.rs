@@ -72,7 +72,12 @@ pub(crate) fn cluster() -> ClusterId {
 }
 
 pub(crate) fn root() -> Root {
-    Root::create(&TrustDomain::default(), &MeshName::new("mesh-1").unwrap(), now()).unwrap()
+    Root::create(
+        &TrustDomain::default(),
+        &MeshName::new("mesh-1").unwrap(),
+        now(),
+    )
+    .unwrap()
 }
 
 /// An authority under `root` that tells workloads to trust `roots`.
@@ -138,19 +143,21 @@ impl StandIn {
                     let Ok(stream) = TlsAcceptor::from(config).accept(stream).await else {
                         return;
                     };
-                    let peer = stand_in
-                        .credentials
-                        .peer(stream.get_ref().1, PeerRole::Client, now());
+                    let peer =
+                        stand_in
+                            .credentials
+                            .peer(stream.get_ref().1, PeerRole::Client, now());
                     let caller = Caller(peer.ok().flatten().map(|peer| peer.id));
                     let routes = tonic::service::Routes::new(AggregatedDiscoveryServer::new(
                         stand_in.clone(),
                     ))
                     .add_service(IstioCertificateServer::new(stand_in));
-                    let service = hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
-                        let inner = TowerToHyperService::new(routes.clone());
-                        request.extensions_mut().insert(caller.clone());
-                        hyper::service::Service::call(&inner, request)
-                    });
+                    let service =
+                        hyper::service::service_fn(move |mut request: http::Request<Incoming>| {
+                            let inner = TowerToHyperService::new(routes.clone());
+                            request.extensions_mut().insert(caller.clone());
+                            hyper::service::Service::call(&inner, request)
+                        });
                     let _ = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
                         .serve_connection(TokioIo::new(stream), service)
                         .await;
@@ -170,7 +177,10 @@ impl IstioCertificateService for StandIn {
         &self,
         request: Request<IstioCertificateRequest>,
     ) -> Result<Response<IstioCertificateResponse>, Status> {
-        let caller = request.extensions().get::<Caller>().and_then(|caller| caller.0.clone());
+        let caller = request
+            .extensions()
+            .get::<Caller>()
+            .and_then(|caller| caller.0.clone());
         let token = request.metadata().get("authorization").map(|value| {
             let text = value.to_str().unwrap().strip_prefix("Bearer ").unwrap();
             JoinToken::parse(text).unwrap()
@@ -210,7 +220,11 @@ impl AggregatedDiscoveryService for StandIn {
         &self,
         request: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
-        if request.extensions().get::<Caller>().is_none_or(|caller| caller.0.is_none()) {
+        if request
+            .extensions()
+            .get::<Caller>()
+            .is_none_or(|caller| caller.0.is_none())
+        {
             return Err(Status::unauthenticated("no certificate"));
         }
         let ledger = self.ledger.clone();
@@ -219,7 +233,8 @@ impl AggregatedDiscoveryService for StandIn {
         let mut set = self.set.subscribe();
         let current = set.borrow_and_update().clone();
         let protocol = Protocol::Delta;
-        let mut session = ServerSession::new(protocol, Peer::Catamaran, "stand-in", current, "".into());
+        let mut session =
+            ServerSession::new(protocol, Peer::Catamaran, "stand-in", current, "".into());
         let (responses, outgoing) = mpsc::channel(TypeUrlKind::ALL.len());
         tokio::spawn(async move {
             loop {
@@ -245,7 +260,9 @@ impl AggregatedDiscoveryService for StandIn {
                     let Said::Delta(response) = response else {
                         return;
                     };
-                    ledger.bodies.fetch_add(response.resources.len(), Ordering::Relaxed);
+                    ledger
+                        .bodies
+                        .fetch_add(response.resources.len(), Ordering::Relaxed);
                     if responses.send(Ok(response)).await.is_err() {
                         return;
                     }

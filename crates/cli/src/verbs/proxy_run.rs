@@ -1,10 +1,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use catamaran_model::{ClusterDomain, ClusterId, MeshName, Namespace, PodName, ServiceAccount, TrustDomain};
+use catamaran_process::Process;
 use catamaran_proxy::{Capture, Config, Role};
 
+use super::control_plane::process_config;
 use crate::context::{Failure, Outcome};
 
 /// Run a proxy (a program; the node of its cluster starts it).
@@ -77,7 +80,7 @@ enum How {
 /// Threads when none are said: small, since a machine runs many proxies.
 const WORKERS: NonZeroUsize = NonZeroUsize::MIN;
 
-pub(super) fn config(args: Args, role: Role) -> Config {
+fn config(args: Args, role: Role) -> Config {
     Config {
         role,
         mesh: args.mesh,
@@ -104,7 +107,13 @@ pub(super) fn config(args: Args, role: Role) -> Config {
     }
 }
 
-pub(crate) fn run(args: Args, role: Role) -> Outcome {
-    let config = config(args, role);
-    Err(Failure::Program(format!("the proxy of {} has no program yet", config.pod)))
+pub(crate) async fn run(args: Args, role: Role) -> Outcome {
+    let name = match role {
+        Role::Sidecar => "sidecar",
+        Role::Gateway => "gateway",
+    };
+    let process = Process::start(process_config(name));
+    let started = catamaran_proxy::run(config(args, role), &process).await;
+    started.map_err(|error| Failure::Program(error.to_string()))?;
+    Ok(ExitCode::from(process.until_stopped().await.exit_code()))
 }

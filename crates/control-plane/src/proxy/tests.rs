@@ -87,7 +87,7 @@ fn claims_that_do_not_hold_are_refused_by_name() {
         fields.extend(more);
         fields
     };
-    let cases: [(&str, Vec<(&str, &str)>, &str, &str); 9] = [
+    let cases = [
         (
             ID,
             SLEEP.to_vec(),

@@ -100,10 +100,15 @@ impl Cluster {
         let made = root
             .issue_intermediate(&TrustDomain::default(), &self.mesh, &self.name, now())
             .unwrap();
+        self.install(&made);
+        made
+    }
+
+    /// Puts this authority into `private/cacerts`.
+    pub(crate) fn install(&self, made: &CaCerts) {
         for (name, text) in made.files().entries() {
             atomic::write(&self.dir.cacerts().join(name), text.as_bytes(), 0o600).unwrap();
         }
-        made
     }
 
     /// Adds a cluster to the instance.

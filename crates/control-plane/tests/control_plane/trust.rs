@@ -1,11 +1,11 @@
 //! Who gets a certificate, and whom the control plane shows itself as.
 
-use catamaran_identity::{Holding, PeerError};
-use catamaran_model::TrustDomain;
+use catamaran_identity::{Holding, PeerError, Root};
+use catamaran_model::{Timestamp, TrustDomain};
 use tonic::Code;
 
 use crate::client::{Proxy, certificate, connect, credentials, join, sidecar};
-use crate::fleet::{Fleet, identity, new_root, now};
+use crate::fleet::{Fleet, identity, mesh, new_root, now};
 use crate::soon;
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -286,5 +286,64 @@ async fn an_authority_that_cannot_be_used_changes_nothing() {
         join(plane.address, bundle, "default/sleep", &token),
     )
     .await;
+    plane.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_authority_with_less_left_than_one_leaf_is_not_ready_and_still_signs() {
+    let year = catamaran_identity::INTERMEDIATE_LIFE;
+    let long_ago = Timestamp(now().0 - year.as_millis() as u64 + 12 * 3_600_000);
+    let domain = TrustDomain::default();
+    let old = Root::create(&domain, &mesh("mesh-1"), long_ago).unwrap();
+    let fleet = Fleet::new();
+    let cluster = fleet.cluster_under(&old, "cluster-1", "mesh-1");
+    let ending = old
+        .issue_intermediate(
+            &domain,
+            &mesh("mesh-1"),
+            &crate::fleet::cluster("cluster-1"),
+            long_ago,
+        )
+        .unwrap();
+    cluster.install(&ending);
+    let plane = cluster.start().await;
+    let status = plane
+        .until("the authority", |status| {
+            status.trust.is_some() && status.waiting_for == ["issuer"]
+        })
+        .await;
+    assert!(!status.ready);
+    let problems: Vec<_> = status
+        .problems
+        .iter()
+        .map(|problem| &problem.message)
+        .collect();
+    assert!(
+        problems
+            .iter()
+            .any(|message| message.contains("catamaran trust renew")),
+        "{problems:?}"
+    );
+
+    let token = cluster.token("default/sleep", 600);
+    let held = join(
+        plane.address,
+        old.bundle(&domain).unwrap(),
+        "default/sleep",
+        &token,
+    )
+    .await;
+    assert!(held.holding().unwrap().not_after() <= ending.facts().not_after);
+
+    cluster.install(
+        &old.issue_intermediate(
+            &domain,
+            &mesh("mesh-1"),
+            &crate::fleet::cluster("cluster-1"),
+            now(),
+        )
+        .unwrap(),
+    );
+    let plane = plane.ready().await;
     plane.stop().await;
 }

@@ -7,6 +7,7 @@ delete table ip catamaran
 table ip catamaran {
   chain outbound {
     type nat hook output priority -100; policy accept;
+    meta skuid 1337 oifname "lo" ip daddr != 127.0.0.0/8 tcp dport != { 15000, 15001, 15006, 15020, 15021, 15053, 15090 } redirect to :15006
     meta skuid 1337 return
     meta skgid 1337 return
     meta l4proto { tcp, udp } th dport 53 redirect to :15053

@@ -267,6 +267,20 @@ fn a_pod_has_its_own_names_mounts_and_capture() {
         .0,
         Some(0)
     );
+    let as_proxy = |at: &str| {
+        said(&format!(
+            "setpriv --reuid 1337 --regid 1337 --clear-groups curl -sS --max-time 5 --http0.9 {at}"
+        ))
+    };
+    assert_eq!(
+        as_proxy(&format!("{}:5000", pod.ip)),
+        "inbound\n",
+        "a pod that calls itself"
+    );
+    assert!(
+        as_proxy("10.96.1.1:5000").contains("curl: (7)"),
+        "the sidecar's own calls are not captured"
+    );
     let user = std::fs::read_to_string(format!("/proc/{}/status", pod.processes[0].1)).unwrap();
     assert!(user.contains("Uid:\t1337\t1337\t1337\t1337"), "{user}");
     // Calls from outside go to the sidecar too.

@@ -287,8 +287,14 @@ fn a_sidecar_starts_first() {
     );
     let token = std::fs::read_to_string(dir.join_token()).unwrap();
     assert_eq!((token.len(), records[0].sha256.len()), (43, 64));
-    let now = std::time::SystemTime::UNIX_EPOCH.elapsed().unwrap().as_millis() as u64;
-    assert!((now..now + 600_001).contains(&records[0].expires), "{records:?}");
+    let now = std::time::SystemTime::UNIX_EPOCH
+        .elapsed()
+        .unwrap()
+        .as_millis() as u64;
+    assert!(
+        (now..now + 600_001).contains(&records[0].expires),
+        "{records:?}"
+    );
     assert!(
         fleet
             .block(raw_ready(&dir.admin_socket()))

@@ -13,7 +13,12 @@ use serde_json::{Map, Value as Json, json};
 const DEPTH: usize = 64;
 
 /// Fields that hold secrets.
-const SECRETS: [&str; 4] = ["private_key", "password", "session_ticket_keys", "generic_secret"];
+const SECRETS: [&str; 4] = [
+    "private_key",
+    "password",
+    "session_ticket_keys",
+    "generic_secret",
+];
 
 static SHAPES: LazyLock<Shapes> = LazyLock::new(|| Shapes::parse(include_str!("messages.txt")));
 
@@ -90,7 +95,14 @@ impl Shapes {
                         None => (shape, false),
                     };
                     let shape = Shape::parse(shape);
-                    Some((number, Field { name, shape, several }))
+                    Some((
+                        number,
+                        Field {
+                            name,
+                            shape,
+                            several,
+                        },
+                    ))
                 });
                 shapes.messages.insert(first, fields.collect());
             }
@@ -212,7 +224,12 @@ fn message(name: &str, bytes: &[u8], depth: usize) -> Json {
                     }
                 }
                 (shape, wire) => {
-                    push(&mut fields, field.name, wire.shown(shape, depth), field.several);
+                    push(
+                        &mut fields,
+                        field.name,
+                        wire.shown(shape, depth),
+                        field.several,
+                    );
                 }
             },
         }
@@ -272,7 +289,11 @@ fn structure(bytes: &[u8]) -> Json {
 
 fn plain(structure: Struct) -> Json {
     let fields = structure.fields.into_iter();
-    Json::Object(fields.map(|(name, value)| (name, plain_value(value))).collect())
+    Json::Object(
+        fields
+            .map(|(name, value)| (name, plain_value(value)))
+            .collect(),
+    )
 }
 
 fn plain_value(value: Value) -> Json {
@@ -289,7 +310,11 @@ fn plain_value(value: Value) -> Json {
 fn duration(bytes: &[u8]) -> Result<Json, DecodeError> {
     let Duration { seconds, nanos } = Duration::decode(bytes)?;
     let sign = if seconds < 0 || nanos < 0 { "-" } else { "" };
-    let whole = format!("{sign}{}.{:09}", seconds.unsigned_abs(), nanos.unsigned_abs());
+    let whole = format!(
+        "{sign}{}.{:09}",
+        seconds.unsigned_abs(),
+        nanos.unsigned_abs()
+    );
     let short = whole.trim_end_matches('0').trim_end_matches('.');
     Ok(format!("{short}s").into())
 }
@@ -360,7 +385,12 @@ impl Shape {
     fn is_number(self) -> bool {
         matches!(
             self,
-            Shape::Unsigned | Shape::Signed | Shape::Truth | Shape::Enum(_) | Shape::Double | Shape::Float
+            Shape::Unsigned
+                | Shape::Signed
+                | Shape::Truth
+                | Shape::Enum(_)
+                | Shape::Double
+                | Shape::Float
         )
     }
 }

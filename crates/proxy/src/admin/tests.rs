@@ -30,7 +30,10 @@ fn a_resource_is_shown_as_people_know_it_from_its_proto_file() {
         name: "outbound|5000||helloworld.default.svc.cluster.local".into(),
         cluster_discovery_type: Some(ClusterDiscoveryType::Type(DiscoveryType::Eds.into())),
         lb_policy: LbPolicy::LeastRequest.into(),
-        connect_timeout: Some(Duration { seconds: 1, nanos: 500_000_000 }),
+        connect_timeout: Some(Duration {
+            seconds: 1,
+            nanos: 500_000_000,
+        }),
         outlier_detection: Some(OutlierDetection {
             max_ejection_percent: Some(50),
             consecutive_5xx: Some(0),
@@ -104,12 +107,21 @@ fn a_private_key_is_not_shown() {
         ..UpstreamTlsContext::default()
     };
     let text = shown(&tls).to_string();
-    assert!(text.contains("not shown") && !text.contains("SECRET"), "{text}");
+    assert!(
+        text.contains("not shown") && !text.contains("SECRET"),
+        "{text}"
+    );
 }
 
 #[test]
 fn hostile_bytes_are_shown_and_not_followed() {
-    for bytes in [&b"\xff"[..], b"\x0a\xff\xff\xff\xff\x7f", b"\x07", b"\x0a\x05abc", b"\x98\x75\x07"] {
+    for bytes in [
+        &b"\xff"[..],
+        b"\x0a\xff\xff\xff\xff\x7f",
+        b"\x07",
+        b"\x0a\x05abc",
+        b"\x98\x75\x07",
+    ] {
         render::render(Cluster::TYPE_URL, bytes);
     }
     let mut any = Any::default();
@@ -126,5 +138,8 @@ fn hostile_bytes_are_shown_and_not_followed() {
     }
     render::render(&any.type_url, &any.value);
     assert_eq!(render::render("x/unknown.Type", b"abc")["value"], "3 bytes");
-    assert_eq!(render::render(Cluster::TYPE_URL, b"\x98\x75\x07")["#1875"], 7);
+    assert_eq!(
+        render::render(Cluster::TYPE_URL, b"\x98\x75\x07")["#1875"],
+        7
+    );
 }

@@ -39,16 +39,23 @@ async fn the_first_certificate_is_for_the_token_and_the_next_for_the_certificate
     assert!(keeper.credentials().holding().is_none());
     keeper.renew().await.unwrap();
     let credentials = keeper.credentials();
-    assert_eq!(*credentials.holding().unwrap().identity(), config.identity());
+    assert_eq!(
+        *credentials.holding().unwrap().identity(),
+        config.identity()
+    );
     let first = credentials.generation();
 
-    assert!(stand_in.tokens.lock().unwrap().is_empty(), "a token is good once");
+    assert!(
+        stand_in.tokens.lock().unwrap().is_empty(),
+        "a token is good once"
+    );
     keeper.renew().await.unwrap();
     assert!(credentials.generation() > first);
 }
 
 #[tokio::test]
-async fn a_restarted_proxy_has_its_certificate_without_a_control_plane_and_renews_without_a_token() {
+async fn a_restarted_proxy_has_its_certificate_without_a_control_plane_and_renews_without_a_token()
+{
     let root = root();
     let stand_in = StandIn::new(&root);
     let listening = stand_in.listen().await;
@@ -61,10 +68,19 @@ async fn a_restarted_proxy_has_its_certificate_without_a_control_plane_and_renew
 
     config.join_token = None;
     let mut keeper = start(&config).unwrap();
-    assert_eq!(*keeper.credentials().holding().unwrap().identity(), config.identity());
+    assert_eq!(
+        *keeper.credentials().holding().unwrap().identity(),
+        config.identity()
+    );
     let failed = keeper.renew().await.unwrap_err();
-    assert!(failed.to_string().contains(&address.to_string()), "{failed}");
-    assert!(keeper.credentials().holding().is_some(), "the old one serves on");
+    assert!(
+        failed.to_string().contains(&address.to_string()),
+        "{failed}"
+    );
+    assert!(
+        keeper.credentials().holding().is_some(),
+        "the old one serves on"
+    );
 
     let again = stand_in.listen().await;
     keeper.control_planes = vec![address, again.address];
@@ -80,10 +96,19 @@ async fn somebody_else_of_the_same_root_is_not_the_control_plane() {
     let mut config = empty();
     config.control_planes = vec![listening.address];
     let _folder = folder(&root.cert_pem(), &stand_in, &mut config);
-    let failed = start(&config).unwrap().renew().await.unwrap_err().to_string();
+    let failed = start(&config)
+        .unwrap()
+        .renew()
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(failed.contains("is not who it should be"), "{failed}");
     assert!(failed.contains("sa/helloworld"), "{failed}");
-    assert_eq!(stand_in.tokens.lock().unwrap().len(), 1, "the token was not shown");
+    assert_eq!(
+        stand_in.tokens.lock().unwrap().len(),
+        1,
+        "the token was not shown"
+    );
 }
 
 #[tokio::test]
@@ -93,7 +118,12 @@ async fn a_control_plane_of_another_root_is_refused_by_name() {
     let mut config = empty();
     config.control_planes = vec![listening.address];
     let _folder = folder(&root().cert_pem(), &stand_in, &mut config);
-    let failed = start(&config).unwrap().renew().await.unwrap_err().to_string();
+    let failed = start(&config)
+        .unwrap()
+        .renew()
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(failed.contains("no trusted root"), "{failed}");
 }
 
@@ -129,12 +159,23 @@ async fn roots_change_in_steps_and_never_all_at_once() {
 
     sign_with(&b, &[&b]);
     let failed = keeper.renew().await.unwrap_err();
-    assert!(matches!(failed, CertificateError::OtherRoots { .. }), "{failed}");
-    assert_eq!(keeper.credentials().bundle().fingerprints(), vec![a.facts().fingerprint]);
+    assert!(
+        matches!(failed, CertificateError::OtherRoots { .. }),
+        "{failed}"
+    );
+    assert_eq!(
+        keeper.credentials().bundle().fingerprints(),
+        vec![a.facts().fingerprint]
+    );
 
-    let both = a.bundle(&config.trust_domain).unwrap().with(&b.bundle(&config.trust_domain).unwrap());
+    let both = a
+        .bundle(&config.trust_domain)
+        .unwrap()
+        .with(&b.bundle(&config.trust_domain).unwrap());
     let shown = stand_in.credentials.holding().unwrap();
-    stand_in.credentials.install(shown.with_bundle(both, now()).unwrap());
+    stand_in
+        .credentials
+        .install(shown.with_bundle(both, now()).unwrap());
     sign_with(&a, &[&a, &b]);
     keeper.renew().await.unwrap();
     assert_eq!(trusted(&keeper), 2);
@@ -142,18 +183,27 @@ async fn roots_change_in_steps_and_never_all_at_once() {
     keeper.renew().await.unwrap();
     sign_with(&b, &[&b]);
     keeper.renew().await.unwrap();
-    assert_eq!(keeper.credentials().bundle().fingerprints(), vec![b.facts().fingerprint]);
+    assert_eq!(
+        keeper.credentials().bundle().fingerprints(),
+        vec![b.facts().fingerprint]
+    );
 
     // The file of old roots is as it was: what was adopted since counts.
     let restarted = start(&config).unwrap();
-    assert_eq!(restarted.credentials().bundle().fingerprints(), vec![b.facts().fingerprint]);
+    assert_eq!(
+        restarted.credentials().bundle().fingerprints(),
+        vec![b.facts().fingerprint]
+    );
 
     // A person replaces the file by a third root: what was saved does not count.
     let c = root();
     std::fs::write(&config.root_cert, c.cert_pem()).unwrap();
     let restarted = start(&config).unwrap();
     assert!(restarted.credentials().holding().is_none());
-    assert_eq!(restarted.credentials().bundle().fingerprints(), vec![c.facts().fingerprint]);
+    assert_eq!(
+        restarted.credentials().bundle().fingerprints(),
+        vec![c.facts().fingerprint]
+    );
 }
 
 #[tokio::test]

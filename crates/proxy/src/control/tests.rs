@@ -55,7 +55,11 @@ fn name_table(ip: &str) -> Arc<Resource> {
         ..NameInfo::default()
     };
     let table = [(format!("{host}.default.svc.cluster.local"), info)].into();
-    Arc::new(Resource::new(TypeUrlKind::Names, "names", &NameTable { table }))
+    Arc::new(Resource::new(
+        TypeUrlKind::Names,
+        "names",
+        &NameTable { table },
+    ))
 }
 
 fn set(resources: &[Arc<Resource>]) -> Arc<ResourceSet> {
@@ -94,7 +98,10 @@ impl Proxy {
         let waited = tokio::time::timeout(SOON, status.wait_for(|status| wanted(status)));
         match waited.await {
             Ok(status) => status.unwrap().clone(),
-            Err(_) => panic!("it never came: {:?}", self.followers.status.borrow().clone()),
+            Err(_) => panic!(
+                "it never came: {:?}",
+                self.followers.status.borrow().clone()
+            ),
         }
     }
 
@@ -102,7 +109,9 @@ impl Proxy {
         let table = self.followers.tables.borrow();
         let cluster = table.cluster(HELLO);
         let endpoints = cluster.iter().flat_map(|cluster| cluster.endpoints());
-        endpoints.map(|endpoint| endpoint.address.to_string()).collect()
+        endpoints
+            .map(|endpoint| endpoint.address.to_string())
+            .collect()
     }
 }
 
@@ -131,7 +140,11 @@ async fn until_saved(config: &Config, wanted: &ResourceSet) {
 async fn what_a_control_plane_says_becomes_a_table_and_names() {
     let root = root();
     let stand_in = StandIn::new(&root);
-    stand_in.set.send_replace(set(&[cluster(0), endpoints(&["10.0.0.1:5000"]), name_table("10.96.0.1")]));
+    stand_in.set.send_replace(set(&[
+        cluster(0),
+        endpoints(&["10.0.0.1:5000"]),
+        name_table("10.96.0.1"),
+    ]));
     let listening = stand_in.listen().await;
     let (config, _folder) = pod(&stand_in, &root.cert_pem(), vec![listening.address]);
     let mut proxy = Proxy::start(&config).await;
@@ -141,8 +154,12 @@ async fn what_a_control_plane_says_becomes_a_table_and_names() {
     assert_eq!(proxy.endpoints(), ["10.0.0.1:5000"]);
     assert_eq!(proxy.followers.names.borrow().len(), 1);
 
-    stand_in.set.send_replace(set(&[cluster(0), endpoints(&["10.0.0.2:5000"])]));
-    proxy.until(|status| status.held.get(TypeUrlKind::Names, "names").is_none()).await;
+    stand_in
+        .set
+        .send_replace(set(&[cluster(0), endpoints(&["10.0.0.2:5000"])]));
+    proxy
+        .until(|status| status.held.get(TypeUrlKind::Names, "names").is_none())
+        .await;
     assert_eq!(proxy.endpoints(), ["10.0.0.2:5000"]);
     assert_eq!(proxy.followers.names.borrow().len(), 0);
 }
@@ -151,7 +168,11 @@ async fn what_a_control_plane_says_becomes_a_table_and_names() {
 async fn a_restarted_proxy_serves_without_a_control_plane_and_is_sent_nothing_again() {
     let root = root();
     let stand_in = StandIn::new(&root);
-    let told = set(&[cluster(0), endpoints(&["10.0.0.1:5000"]), name_table("10.96.0.1")]);
+    let told = set(&[
+        cluster(0),
+        endpoints(&["10.0.0.1:5000"]),
+        name_table("10.96.0.1"),
+    ]);
     stand_in.set.send_replace(told.clone());
     let listening = stand_in.listen().await;
     let address = listening.address;
@@ -171,38 +192,66 @@ async fn a_restarted_proxy_serves_without_a_control_plane_and_is_sent_nothing_ag
     let bodies = stand_in.ledger.bodies.load(Ordering::Relaxed);
     let _listening = stand_in.listen_at(address).await;
     proxy.until(|status| status.connected.is_some()).await;
-    stand_in.set.send_replace(set(&[cluster(0), endpoints(&["10.0.0.9:5000"]), name_table("10.96.0.1")]));
+    stand_in.set.send_replace(set(&[
+        cluster(0),
+        endpoints(&["10.0.0.9:5000"]),
+        name_table("10.96.0.1"),
+    ]));
     let next = endpoints(&["10.0.0.9:5000"]);
-    proxy.until(|status| status.held.get(TypeUrlKind::Endpoints, HELLO) == Some(&next)).await;
-    assert_eq!(stand_in.ledger.bodies.load(Ordering::Relaxed), bodies + 1, "only what changed");
+    proxy
+        .until(|status| status.held.get(TypeUrlKind::Endpoints, HELLO) == Some(&next))
+        .await;
+    assert_eq!(
+        stand_in.ledger.bodies.load(Ordering::Relaxed),
+        bodies + 1,
+        "only what changed"
+    );
 }
 
 #[tokio::test]
 async fn what_cannot_be_used_is_refused_by_name_and_leaves_what_was_there() {
     let root = root();
     let stand_in = StandIn::new(&root);
-    stand_in.set.send_replace(set(&[cluster(0), endpoints(&["10.0.0.1:5000"])]));
+    stand_in
+        .set
+        .send_replace(set(&[cluster(0), endpoints(&["10.0.0.1:5000"])]));
     let listening = stand_in.listen().await;
     let (config, _folder) = pod(&stand_in, &root.cert_pem(), vec![listening.address]);
     let mut proxy = Proxy::start(&config).await;
     proxy.until(|status| status.ready).await;
 
     let bad = cluster(LbPolicy::ClusterProvided.into());
-    let misnamed = Arc::new(Resource::from_bytes(TypeUrlKind::Cluster, "other", cluster(0).bytes.clone()));
-    stand_in.set.send_replace(set(&[bad.clone(), misnamed, endpoints(&["10.0.0.2:5000"])]));
-    let status = proxy.until(|status| status.refused.len() == 2 && status.published >= 2).await;
-    let reasons: Vec<(&str, &str)> =
-        status.refused.iter().map(|refusal| (&*refusal.name, refusal.reason.as_str())).collect();
+    let misnamed = Arc::new(Resource::from_bytes(
+        TypeUrlKind::Cluster,
+        "other",
+        cluster(0).bytes.clone(),
+    ));
+    stand_in
+        .set
+        .send_replace(set(&[bad.clone(), misnamed, endpoints(&["10.0.0.2:5000"])]));
+    let status = proxy
+        .until(|status| status.refused.len() == 2 && status.published >= 2)
+        .await;
+    let reasons: Vec<(&str, &str)> = status
+        .refused
+        .iter()
+        .map(|refusal| (&*refusal.name, refusal.reason.as_str()))
+        .collect();
     assert_eq!(reasons[0].0, "other");
     assert!(reasons[0].1.contains("calls itself"), "{reasons:?}");
     assert_eq!(reasons[1].0, HELLO);
     assert!(reasons[1].1.contains("lb_policy"), "{reasons:?}");
     let next = endpoints(&["10.0.0.2:5000"]);
-    proxy.until(|status| status.held.get(TypeUrlKind::Endpoints, HELLO) == Some(&next)).await;
+    proxy
+        .until(|status| status.held.get(TypeUrlKind::Endpoints, HELLO) == Some(&next))
+        .await;
     assert_eq!(proxy.endpoints(), ["10.0.0.2:5000"], "the rest goes on");
     let mut refusals = stand_in.ledger.refusals.subscribe();
     let known = tokio::time::timeout(SOON, refusals.wait_for(|all| all.len() == 2));
-    let known = known.await.expect("the control plane hears of both").unwrap();
+    let known = known
+        .await
+        .expect("the control plane hears of both")
+        .unwrap();
     assert!(known.iter().any(|refusal| refusal.version == bad.version));
 }
 
@@ -210,14 +259,20 @@ async fn what_cannot_be_used_is_refused_by_name_and_leaves_what_was_there() {
 async fn a_lost_stream_takes_nothing_away_and_the_next_control_plane_is_heard() {
     let root = root();
     let stand_in = StandIn::new(&root);
-    stand_in.set.send_replace(set(&[cluster(0), endpoints(&["10.0.0.1:5000"])]));
+    stand_in
+        .set
+        .send_replace(set(&[cluster(0), endpoints(&["10.0.0.1:5000"])]));
     let (first, second) = (stand_in.listen().await, stand_in.listen().await);
     let both = vec![first.address, second.address];
     let (config, _folder) = pod(&stand_in, &root.cert_pem(), both);
     let mut proxy = Proxy::start(&config).await;
-    proxy.until(|status| status.ready && status.connected == Some(first.address)).await;
+    proxy
+        .until(|status| status.ready && status.connected == Some(first.address))
+        .await;
     drop(first);
-    proxy.until(|status| status.connected == Some(second.address)).await;
+    proxy
+        .until(|status| status.connected == Some(second.address))
+        .await;
     assert_eq!(proxy.endpoints(), ["10.0.0.1:5000"]);
     drop(second);
     let status = proxy.until(|status| status.connected.is_none()).await;
