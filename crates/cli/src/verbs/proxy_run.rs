@@ -1,4 +1,4 @@
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,7 +49,8 @@ pub(crate) struct Args {
     /// The pod's address; a gateway's 15443 is there.
     #[arg(long, value_name = "IP")]
     address: IpAddr,
-    /// Where the workload listens: 127.0.0.1 when connections are redirected, else the pod's address.
+    /// Where the workload is reached; when not said at loopback with redirect, where the pod's own address leads into the proxy,
+    /// else at the pod's address.
     #[arg(long, value_name = "IP")]
     app: Option<IpAddr>,
     /// Threads that carry connections.
@@ -100,9 +101,10 @@ fn config(args: Args, role: Role) -> Config {
             How::Explicit => Capture::Explicit,
         },
         address: args.address,
-        app: args.app.unwrap_or(match args.capture {
-            How::Redirect => Ipv4Addr::LOCALHOST.into(),
-            How::Explicit => args.address,
+        app: args.app.unwrap_or(match (args.capture, args.address) {
+            (How::Redirect, IpAddr::V4(_)) => Ipv4Addr::LOCALHOST.into(),
+            (How::Redirect, IpAddr::V6(_)) => Ipv6Addr::LOCALHOST.into(),
+            (How::Explicit, address) => address,
         }),
         workers: args.workers.unwrap_or(WORKERS),
         resolvers: args.resolver,
