@@ -159,7 +159,7 @@ fn instances_in(home: &ClusterDir) -> Result<Vec<Instance>, OperateError> {
     Ok(instances_of(home, &objects))
 }
 
-pub(crate) fn instances_of(
+fn instances_of(
     home: &ClusterDir,
     objects: &BTreeMap<ObjectKey, Arc<Object>>,
 ) -> Vec<Instance> {

@@ -1,4 +1,4 @@
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -49,7 +49,7 @@ pub(crate) struct Args {
     /// The pod's address; a gateway's 15443 is there.
     #[arg(long, value_name = "IP")]
     address: IpAddr,
-    /// Where the workload listens, when not at the pod's address.
+    /// Where the workload is reached from here: 127.0.0.1 when connections are redirected, else the pod's address.
     #[arg(long, value_name = "IP")]
     app: Option<IpAddr>,
     /// Threads that carry connections.
@@ -100,7 +100,11 @@ fn config(args: Args, role: Role) -> Config {
             How::Explicit => Capture::Explicit,
         },
         address: args.address,
-        app: args.app.unwrap_or(args.address),
+        app: args.app.unwrap_or(match args.capture {
+            // What goes to the pod's own address is redirected again.
+            How::Redirect => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            How::Explicit => args.address,
+        }),
         workers: args.workers.unwrap_or(WORKERS),
         resolvers: args.resolver,
         access_log: args.access_log,
