@@ -40,6 +40,8 @@ const RATE: u32 = 50;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// How long the load runs before something is killed.
 const BEFORE: Duration = Duration::from_secs(2);
+/// An access log that says nothing for so long has said all.
+const LOG_QUIET: Duration = Duration::from_millis(1200);
 /// How long a loss lasts at least.
 const LOSS: Duration = Duration::from_secs(6);
 /// What the longest time without an answer should be at most when a cluster is lost.
@@ -490,7 +492,7 @@ impl<'a> Demo<'a> {
         ));
         // The first calls may come before the last endpoint is known everywhere.
         self.both_versions(n).await?;
-        let before = self.through_gateways(n)?;
+        let before = self.through_gateways_settled(n).await?;
         let tally = self.call(n).await?;
         if tally.failed > 0 || !has_both(&tally) {
             return Err(bad_tally(cluster, &tally));
@@ -500,7 +502,10 @@ impl<'a> Demo<'a> {
             .tally
             .insert(cluster.to_string(), tally.versions.clone());
         if !self.flat {
-            let crossed = self.crossed_since(n, before).await?;
+            let crossed = self
+                .through_gateways_settled(n)
+                .await?
+                .saturating_sub(before);
             report.gateway_calls += crossed;
             job.remark(format!(
                 "{crossed} of these crossed a gateway, by the caller's access log"
@@ -557,18 +562,20 @@ impl<'a> Demo<'a> {
         Ok(crossed)
     }
 
-    /// The same since then; log lines may come a moment after the answers.
-    async fn crossed_since(&self, n: usize, before: usize) -> Result<usize, OperateError> {
-        let deadline = Instant::now() + Duration::from_secs(3);
-        let mut last = 0;
-        loop {
-            let crossed = self.through_gateways(n)?.saturating_sub(before);
-            if (crossed > 0 && crossed == last) || Instant::now() >= deadline {
-                return Ok(crossed);
+    /// The same once no line is on its way any more: they come a moment after the answers.
+    async fn through_gateways_settled(&self, n: usize) -> Result<usize, OperateError> {
+        let deadline = Instant::now() + Duration::from_secs(5);
+        let mut last = self.through_gateways(n)?;
+        let mut since = Instant::now();
+        while since.elapsed() < LOG_QUIET && Instant::now() < deadline {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            let crossed = self.through_gateways(n)?;
+            if crossed != last {
+                last = crossed;
+                since = Instant::now();
             }
-            last = crossed;
-            tokio::time::sleep(Duration::from_millis(300)).await;
         }
+        Ok(last)
     }
 
     async fn foreign(&self, job: &mut Job, report: &mut ForeignRoot) -> Result<(), OperateError> {

@@ -234,7 +234,8 @@ async fn gateways(fleet: &Fleet) -> Result<Vec<GatewayRow>, OperateError> {
             address,
             known_to: Vec::new(),
         });
-        row.known_to.extend(knows.map(|instance| instance.spec.name.to_string()));
+        row.known_to
+            .extend(knows.map(|instance| instance.spec.name.to_string()));
     };
     for dir in fleet.clusters()? {
         for (network, address) in gateways_in(&write::status(&dir)?) {
@@ -246,7 +247,12 @@ async fn gateways(fleet: &Fleet) -> Result<Vec<GatewayRow>, OperateError> {
             continue;
         };
         for gateway in status.gateways {
-            add(gateway.cluster, gateway.network, gateway.address, Some(&instance));
+            add(
+                gateway.cluster,
+                gateway.network,
+                gateway.address,
+                Some(&instance),
+            );
         }
     }
     Ok(found.into_values().collect())

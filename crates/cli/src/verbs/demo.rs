@@ -4,7 +4,9 @@ use std::process::ExitCode;
 
 use catamaran_local::lifecycle::Stop;
 use catamaran_operate::demo::{DemoConfig, DemoReport, demo};
-use catamaran_operate::{Class, Fleet, Job, OperateError, StepState, fleet_down, possible_isolation};
+use catamaran_operate::{
+    Class, Fleet, Job, OperateError, StepState, fleet_down, possible_isolation,
+};
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::cluster_create::Kept;
@@ -94,7 +96,14 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         () = interrupted.wait() => None,
     };
     if let Some(report) = &report {
-        tell(report, of, context, terminal, &say, started.elapsed().as_secs_f64());
+        tell(
+            report,
+            of,
+            context,
+            terminal,
+            &say,
+            started.elapsed().as_secs_f64(),
+        );
         if !args.once && report.held {
             say(&format!(
                 "\nIt stays up: catamaran status --fleet {0} · catamaran check --fleet {0} · Ctrl-C ends everything\n",
