@@ -93,6 +93,16 @@ pub enum SocketState {
     Bound,
     /// It does not, and is tried again every second. The reason is the system's.
     Failed(String),
+    /// This user may not listen there: a port below 1024, as an ordinary user without namespaces. Trying again costs nothing,
+    /// and what else the proxy carries does not wait for it.
+    Forbidden(String),
+}
+
+impl SocketState {
+    /// Whether the proxy can be ready with it.
+    pub(crate) fn settled(&self) -> bool {
+        !matches!(self, SocketState::Failed(_))
+    }
 }
 
 /// The sockets of all workers, for readiness and the admin page.
@@ -110,13 +120,17 @@ impl Sockets {
     }
 
     fn bound(&self, address: SocketAddr) {
-        if let Some(SocketState::Failed(_)) = self.lock().insert(address, SocketState::Bound) {
+        let before = self.lock().insert(address, SocketState::Bound);
+        if before.is_some_and(|before| before != SocketState::Bound) {
             tracing::info!(%address, "the socket is bound now");
         }
     }
 
     fn failed(&self, address: SocketAddr, error: &io::Error) {
-        let state = SocketState::Failed(error.to_string());
+        let state = match error.kind() {
+            io::ErrorKind::PermissionDenied => SocketState::Forbidden(error.to_string()),
+            _ => SocketState::Failed(error.to_string()),
+        };
         if self.lock().insert(address, state.clone()) != Some(state) {
             tracing::warn!(%address, %error, "a socket cannot be bound; it is tried again every second");
         }
@@ -340,4 +354,22 @@ async fn work(
     }
     let _ = keeper.await;
     let _ = tokio::time::timeout(worker.settings.drain, worker.emptied()).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_the_user_may_not_have_does_not_keep_the_proxy_from_being_ready() {
+        let sockets = Sockets::default();
+        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        let settled = || sockets.states().values().all(SocketState::settled);
+        sockets.failed(address(80), &io::Error::from(io::ErrorKind::PermissionDenied));
+        assert!(settled(), "nobody can change it by waiting");
+        sockets.failed(address(5000), &io::Error::from(io::ErrorKind::AddrInUse));
+        assert!(!settled(), "another one may leave it yet");
+        sockets.bound(address(5000));
+        assert!(settled());
+    }
 }

@@ -348,7 +348,7 @@ impl Traffic {
 
     fn look_at_sockets(&self, carrier: &Carrier) {
         let states = carrier.sockets().states();
-        let bound = states.values().all(|state| *state == SocketState::Bound);
+        let bound = states.values().all(SocketState::settled);
         set(&self.readiness.listeners, bound && !states.is_empty());
     }
 }
