@@ -140,8 +140,12 @@ pub(crate) enum Proxy {
     List(proxy_list::Args),
     Config(proxy_config::Args),
     /// The program beside a workload.
+    #[command(after_help = "Examples:
+  catamaran proxy sidecar --mesh mesh-1 --cluster cluster-1 --namespace default --pod sleep-1 --service-account sleep --control-plane 10.1.1.2:15012 --root-cert root-cert.pem --join-token join-token --state state --admin-socket admin.sock --capture redirect --address 10.1.1.10")]
     Sidecar(proxy_run::Args),
     /// The program at the edge of a network.
+    #[command(after_help = "Examples:
+  catamaran proxy gateway --mesh mesh-1 --cluster cluster-1 --namespace catamaran-system --pod eastwest-gateway --service-account eastwest-gateway --control-plane 10.1.1.2:15012 --root-cert root-cert.pem --join-token join-token --state state --admin-socket admin.sock --capture redirect --address 198.18.1.1")]
     Gateway(proxy_run::Args),
 }
 

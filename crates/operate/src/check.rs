@@ -113,7 +113,7 @@ pub async fn check(fleet: &Fleet) -> Result<CheckReport, OperateError> {
     let (probes, checked_from) = gateway_probes(fleet, &told).await?;
     checks.extend(probes);
     checks.push(versions(&told));
-    checks.push(no_plaintext(fleet, &told)?);
+    checks.push(no_plaintext(&told)?);
     checks.push(proxies_current(fleet).await?);
     checks.extend(problems(&told));
     let count = |verdict| {
@@ -559,7 +559,7 @@ fn minor(version: &str) -> Option<u32> {
     version.split('.').nth(1)?.parse().ok()
 }
 
-fn no_plaintext(fleet: &Fleet, told: &[Told]) -> Result<Check, OperateError> {
+fn no_plaintext(told: &[Told]) -> Result<Check, OperateError> {
     let (mut wrong, mut seen) = (Vec::new(), Vec::new());
     for one in told {
         if one.instance.spec.mtls == MtlsMode::Permissive {
@@ -592,7 +592,6 @@ fn no_plaintext(fleet: &Fleet, told: &[Told]) -> Result<Check, OperateError> {
             )),
         }
     }
-    let _ = fleet;
     let fix = "catamaran namespace inject NS --mesh M, then scale the Deployment to 0 and back";
     Ok(verdict(
         "control",

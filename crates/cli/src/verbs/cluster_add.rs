@@ -1,9 +1,7 @@
 use std::time::Duration;
 
 use catamaran_model::{ClusterId, MemberMode, MeshName};
-use catamaran_operate::{
-    AddCluster, MeshState, RUNNING_PATIENCE, add_cluster, show_mesh, wait_running,
-};
+use catamaran_operate::{AddCluster, MeshState, add_cluster, show_mesh, wait_running};
 
 use super::done;
 use crate::context::{Context, Effect, Outcome};
@@ -74,6 +72,5 @@ pub(super) async fn settle(
     job.begin(&format!("{mesh} updating → running"));
     let running = wait_running(fleet, mesh, patience.max(Duration::from_secs(1))).await;
     job.end(running)?;
-    let _ = RUNNING_PATIENCE;
     Ok(())
 }

@@ -22,7 +22,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
 
 fn tables(row: &MeshRow) -> Vec<Table> {
     let mut clusters = members("Clusters");
-    add_members(&mut clusters, row, false);
+    add_members(&mut clusters, row);
     let mut problems =
         Table::new(["SEVERITY", "KIND", "OBJECT", "MESSAGE"], "none").titled("Problems");
     for problem in &row.problems {
@@ -53,7 +53,7 @@ fn members(title: &'static str) -> Table {
     Table::new(header, "none").titled(title)
 }
 
-fn add_members(table: &mut Table, row: &MeshRow, _named: bool) {
+fn add_members(table: &mut Table, row: &MeshRow) {
     for member in &row.clusters {
         let freshness = match (&member.freshness, &member.stale_since) {
             (Some(word), Some(since)) => format!("{word} since {since}"),

@@ -47,11 +47,15 @@ pub(super) async fn from_both(stage: &mut Stage<'_>) -> Result<(), OperateError>
             "see `catamaran mesh show mesh-1`",
         )),
         (true, 0) => {
-            stage.job.remark("every call went to a pod directly, over mTLS");
+            stage
+                .job
+                .remark("every call went to a pod directly, over mTLS");
             Ok(())
         }
         (false, _) => {
-            stage.job.remark(format!("{crossed} calls crossed a gateway, over mTLS from sidecar to sidecar"));
+            stage.job.remark(format!(
+                "{crossed} calls crossed a gateway, over mTLS from sidecar to sidecar"
+            ));
             Ok(())
         }
     }
@@ -63,15 +67,26 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
     let curl = "for i in $(seq 1 10); do curl -s helloworld:5000/hello; done";
     stage.typed(format!("exec {cluster} deploy/sleep -- sh -c '{curl}'"));
     both_answer(stage, &place).await?;
-    stage.job.note(format!("both versions answer sleep in {cluster}"));
-    stage.typed(format!("verify {URL} --from {cluster}/deploy/sleep -n {CALLS}"));
+    stage
+        .job
+        .note(format!("both versions answer sleep in {cluster}"));
+    stage.typed(format!(
+        "verify {URL} --from {cluster}/deploy/sleep -n {CALLS}"
+    ));
     let before = logged(stage, &place)?.0;
     let tally = verify(&stage.fleet, &place, &load::url(URL)?, Manner::Count(CALLS)).await?;
-    stage.report.tally.insert(cluster.to_string(), tally.versions.clone());
-    stage.job.note(format!("from {cluster}   {}", words(&tally)));
+    stage
+        .report
+        .tally
+        .insert(cluster.to_string(), tally.versions.clone());
+    stage
+        .job
+        .note(format!("from {cluster}   {}", words(&tally)));
     let crossed = crossed(stage, &place, before, tally.sent).await?;
     stage.report.gateway_calls += crossed;
-    let both = ["v1", "v2"].iter().all(|version| tally.versions.contains_key(*version));
+    let both = ["v1", "v2"]
+        .iter()
+        .all(|version| tally.versions.contains_key(*version));
     if !both || tally.failed > 0 {
         return Err(not_held(
             format!("callers in {cluster} do not get answers of both versions to every call"),
@@ -86,7 +101,10 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
 pub(super) async fn both_answer(stage: &Stage<'_>, place: &Place) -> Result<(), OperateError> {
     let url = load::url(URL)?;
     let what = format!("answers of both versions at {place}");
-    let look = format!("see `catamaran logs {} {} -c {SIDECAR}`", place.cluster, place.target);
+    let look = format!(
+        "see `catamaran logs {} {} -c {SIDECAR}`",
+        place.cluster, place.target
+    );
     wait::until(&what, MIX_PATIENCE, &look, || async {
         let tally = verify(&stage.fleet, place, &url, Manner::Count(4)).await;
         let tally = tally.map_err(|error| error.to_string())?;
@@ -104,7 +122,9 @@ async fn scale_sleep(
     cluster: &ClusterId,
     replicas: u32,
 ) -> Result<(), OperateError> {
-    stage.typed(format!("scale deploy/sleep --replicas {replicas} --cluster {cluster}"));
+    stage.typed(format!(
+        "scale deploy/sleep --replicas {replicas} --cluster {cluster}"
+    ));
     scale(&stage.fleet, cluster, &namespace()?, "sleep", replicas)?;
     stage.pods(cluster, &[("sleep", replicas as usize)]).await?;
     stage.job.note(match replicas {
@@ -153,7 +173,9 @@ fn logged(stage: &Stage<'_>, place: &Place) -> Result<(usize, Vec<String>), Oper
 pub(super) fn upstream(line: &str) -> Option<String> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let ours = line["direction"] == "outbound"
-        && line["authority"].as_str().is_some_and(|authority| authority.starts_with("helloworld"));
+        && line["authority"]
+            .as_str()
+            .is_some_and(|authority| authority.starts_with("helloworld"));
     ours.then(|| line["upstream_host"].as_str().unwrap_or("none").to_owned())
 }
 
@@ -165,7 +187,11 @@ pub(super) fn words(tally: &Tally) -> String {
         .collect();
     format!(
         "{}   failed {}   p99 {:.1} ms",
-        if versions.is_empty() { "no answer".into() } else { versions.join("   ") },
+        if versions.is_empty() {
+            "no answer".into()
+        } else {
+            versions.join("   ")
+        },
         tally.failed,
         tally.latency_ms.p99
     )
@@ -173,7 +199,9 @@ pub(super) fn words(tally: &Tally) -> String {
 
 /// The failures of a tally by reason.
 pub(super) fn errors(tally: &Tally) -> String {
-    (tally.errors.iter()).map(|(reason, count)| format!("; {count} × {reason}")).collect()
+    (tally.errors.iter())
+        .map(|(reason, count)| format!("; {count} × {reason}"))
+        .collect()
 }
 
 /// A share of a whole as a bar of up to twenty eighths-of-a-letter.

@@ -41,11 +41,22 @@ async fn an_unknown_mesh_is_named_with_the_known_ones() {
         remove_cluster(fleet, &unknown, &cluster("cluster-1"), &mut quiet()).unwrap_err(),
         set_networks(fleet, &unknown, &settings(&["cluster-1=a"]), &mut quiet()).unwrap_err(),
         inject_namespace(fleet, &unknown, &default, true, &mut quiet()).unwrap_err(),
-        renew_trust(fleet, &unknown, std::time::Duration::ZERO, &mut quiet()).await.unwrap_err(),
+        renew_trust(fleet, &unknown, std::time::Duration::ZERO, &mut quiet())
+            .await
+            .unwrap_err(),
         show_trust(fleet, Some(&unknown)).unwrap_err(),
     ];
     for error in errors {
-        refused(&error, "CTM-M101", &["mehs-1", "known meshes: mesh-1", "did you mean \"mesh-1\"?", "mesh list"]);
+        refused(
+            &error,
+            "CTM-M101",
+            &[
+                "mehs-1",
+                "known meshes: mesh-1",
+                "did you mean \"mesh-1\"?",
+                "mesh list",
+            ],
+        );
     }
     assert_eq!(stage.files(), before);
 }
@@ -54,8 +65,17 @@ async fn an_unknown_mesh_is_named_with_the_known_ones() {
 async fn an_unknown_mesh_gives_no_root() {
     let stage = Stage::pair().await;
     let before = stage.files();
-    let error = create(&stage.fleet, "mesh-3", "cluster-3", Some("mesh-9")).await.unwrap_err();
-    refused(&error, "CTM-T101", &["there is no mesh \"mesh-9\" to take the root certificate from", "mesh-1 (in cluster-1, root "]);
+    let error = create(&stage.fleet, "mesh-3", "cluster-3", Some("mesh-9"))
+        .await
+        .unwrap_err();
+    refused(
+        &error,
+        "CTM-T101",
+        &[
+            "there is no mesh \"mesh-9\" to take the root certificate from",
+            "mesh-1 (in cluster-1, root ",
+        ],
+    );
     assert_eq!(stage.files(), before);
 }
 
@@ -66,19 +86,39 @@ async fn an_unknown_cluster_is_named_with_the_known_ones() {
     let (fleet, unknown) = (&stage.fleet, cluster("clutser-1"));
     let place = Place::parse("clutser-1/deploy/sleep", &"default".parse().unwrap()).unwrap();
     let errors = [
-        create(fleet, "mesh-3", "clutser-1", None).await.unwrap_err(),
+        create(fleet, "mesh-3", "clutser-1", None)
+            .await
+            .unwrap_err(),
         stage.add("clutser-1", "mesh-1", DiscoveryOnly).unwrap_err(),
         stage.add("clutser-1", "mesh-1", Managed).unwrap_err(),
         remove_cluster(fleet, &mesh("mesh-1"), &unknown, &mut quiet()).unwrap_err(),
-        set_networks(fleet, &mesh("mesh-1"), &settings(&["clutser-1=a"]), &mut quiet()).unwrap_err(),
-        start_cluster(fleet, &unknown, &mut quiet()).await.unwrap_err(),
+        set_networks(
+            fleet,
+            &mesh("mesh-1"),
+            &settings(&["clutser-1=a"]),
+            &mut quiet(),
+        )
+        .unwrap_err(),
+        start_cluster(fleet, &unknown, &mut quiet())
+            .await
+            .unwrap_err(),
         apply(fleet, &unknown, "", "x.yaml".as_ref()).unwrap_err(),
         scale(fleet, &unknown, &"default".parse().unwrap(), "sleep", 1).unwrap_err(),
         logs(fleet, &place, None, 1).unwrap_err(),
-        verify(fleet, &place, &load::url("a:1/").unwrap(), Manner::Count(1)).await.unwrap_err(),
+        verify(fleet, &place, &load::url("a:1/").unwrap(), Manner::Count(1))
+            .await
+            .unwrap_err(),
     ];
     for error in errors {
-        refused(&error, "CTM-C101", &["clutser-1", "known clusters: cluster-1, cluster-2, cluster-3", "did you mean \"cluster-1\"?"]);
+        refused(
+            &error,
+            "CTM-C101",
+            &[
+                "clutser-1",
+                "known clusters: cluster-1, cluster-2, cluster-3",
+                "did you mean \"cluster-1\"?",
+            ],
+        );
     }
     assert_eq!(stage.files(), before);
 }
@@ -87,7 +127,8 @@ async fn an_unknown_cluster_is_named_with_the_known_ones() {
 async fn a_cluster_id_is_there_once() {
     let stage = Stage::pair().await;
     let before = stage.files();
-    let error = create_cluster(&stage.fleet, &cluster("cluster-1"), None, &mut quiet()).unwrap_err();
+    let error =
+        create_cluster(&stage.fleet, &cluster("cluster-1"), None, &mut quiet()).unwrap_err();
     refused(&error, "CTM-C102", &["cluster-1", "unique", "another name"]);
     assert_eq!(stage.files(), before);
 }
@@ -96,9 +137,13 @@ async fn a_cluster_id_is_there_once() {
 async fn a_mesh_name_is_there_once_and_a_cluster_has_one_instance() {
     let stage = Stage::pair().await;
     let before = stage.files();
-    let twice = create(&stage.fleet, "mesh-1", "cluster-3", None).await.unwrap_err();
+    let twice = create(&stage.fleet, "mesh-1", "cluster-3", None)
+        .await
+        .unwrap_err();
     refused(&twice, "CTM-M102", &["mesh-1", "in cluster cluster-1"]);
-    let taken = create(&stage.fleet, "mesh-3", "cluster-1", None).await.unwrap_err();
+    let taken = create(&stage.fleet, "mesh-3", "cluster-1", None)
+        .await
+        .unwrap_err();
     refused(&taken, "CTM-C106", &["cluster-1 is managed by mesh-1"]);
     assert_eq!(stage.files(), before);
 }
@@ -109,13 +154,28 @@ async fn a_cluster_is_added_once_and_in_one_mode() {
     stage.add("cluster-2", "mesh-1", DiscoveryOnly).unwrap();
     let before = stage.files();
     let twice = stage.add("cluster-2", "mesh-1", DiscoveryOnly).unwrap_err();
-    refused(&twice, "CTM-C104", &["cluster-2", "mesh-1", "discovery only"]);
+    refused(
+        &twice,
+        "CTM-C104",
+        &["cluster-2", "mesh-1", "discovery only"],
+    );
     let both = stage.add("cluster-2", "mesh-1", Managed).unwrap_err();
-    refused(&both, "CTM-C105", &["it cannot be managed as well", "cluster remove cluster-2 --mesh mesh-1"]);
+    refused(
+        &both,
+        "CTM-C105",
+        &[
+            "it cannot be managed as well",
+            "cluster remove cluster-2 --mesh mesh-1",
+        ],
+    );
     let own_twice = stage.add("cluster-1", "mesh-1", Managed).unwrap_err();
     refused(&own_twice, "CTM-C104", &["cluster-1", "managed"]);
     let own_both = stage.add("cluster-1", "mesh-1", DiscoveryOnly).unwrap_err();
-    refused(&own_both, "CTM-C105", &["cluster-1", "discovers what it manages"]);
+    refused(
+        &own_both,
+        "CTM-C105",
+        &["cluster-1", "discovers what it manages"],
+    );
     assert_eq!(stage.files(), before);
 }
 
@@ -124,9 +184,20 @@ async fn a_local_cluster_is_managed_from_within() {
     let stage = Stage::pair().await;
     let before = stage.files();
     let managed = stage.add("cluster-2", "mesh-1", Managed).unwrap_err();
-    refused(&managed, "CTM-C106", &["managed by mesh-2", "--discovery-only"]);
+    refused(
+        &managed,
+        "CTM-C106",
+        &["managed by mesh-2", "--discovery-only"],
+    );
     let elsewhere = stage.add("cluster-3", "mesh-1", Managed).unwrap_err();
-    refused(&elsewhere, "CTM-C107", &["cluster-3", "mesh create NAME --cluster cluster-3 --reuse-root mesh-1"]);
+    refused(
+        &elsewhere,
+        "CTM-C107",
+        &[
+            "cluster-3",
+            "mesh create NAME --cluster cluster-3 --reuse-root mesh-1",
+        ],
+    );
     assert_eq!(stage.files(), before);
 }
 
@@ -136,7 +207,15 @@ async fn a_cluster_with_another_root_is_refused_by_name() {
     stage.mesh("mesh-3", "cluster-3", None).await;
     let before = stage.files();
     let error = stage.add("cluster-3", "mesh-1", DiscoveryOnly).unwrap_err();
-    refused(&error, "CTM-T102", &["mesh-3 in cluster cluster-3", "mesh-1 has", "--reuse-root mesh-1"]);
+    refused(
+        &error,
+        "CTM-T102",
+        &[
+            "mesh-3 in cluster cluster-3",
+            "mesh-1 has",
+            "--reuse-root mesh-1",
+        ],
+    );
     assert_eq!(stage.files(), before);
 }
 
@@ -149,7 +228,9 @@ async fn a_root_whose_key_is_another_ones_is_not_used() {
     let key = |mesh: &str| trust.join(mesh).join("root-key.pem");
     std::fs::copy(key("mesh-3"), key("mesh-1")).unwrap();
     let before = stage.files();
-    let error = create(&stage.fleet, "mesh-4", "cluster-4", Some("mesh-1")).await.unwrap_err();
+    let error = create(&stage.fleet, "mesh-4", "cluster-4", Some("mesh-1"))
+        .await
+        .unwrap_err();
     refused(&error, "CTM-T105", &["root of mesh-1"]);
     assert_eq!(stage.files(), before);
 }
@@ -160,10 +241,20 @@ async fn a_root_that_is_another_meshs_is_not_used() {
     stage.mesh("mesh-3", "cluster-3", None).await;
     let trust = stage.fleet.dir.trust_dir();
     for file in ["root-cert.pem", "root-key.pem"] {
-        std::fs::copy(trust.join("mesh-3").join(file), trust.join("mesh-1").join(file)).unwrap();
+        std::fs::copy(
+            trust.join("mesh-3").join(file),
+            trust.join("mesh-1").join(file),
+        )
+        .unwrap();
     }
     let before = stage.files();
-    let error = renew_trust(&stage.fleet, &mesh("mesh-1"), std::time::Duration::ZERO, &mut quiet()).await;
+    let error = renew_trust(
+        &stage.fleet,
+        &mesh("mesh-1"),
+        std::time::Duration::ZERO,
+        &mut quiet(),
+    )
+    .await;
     refused(&error.unwrap_err(), "CTM-T105", &["mesh-3"]);
     assert_eq!(stage.files(), before);
 }
@@ -175,7 +266,9 @@ async fn a_new_mesh_does_not_take_an_old_root_unasked() {
     std::fs::create_dir(&folder).unwrap();
     std::fs::write(folder.join("root-cert.pem"), "old").unwrap();
     let before = stage.files();
-    let error = create(&stage.fleet, "mesh-3", "cluster-3", None).await.unwrap_err();
+    let error = create(&stage.fleet, "mesh-3", "cluster-3", None)
+        .await
+        .unwrap_err();
     refused(&error, "CTM-T104", &["--reuse-root mesh-3"]);
     assert_eq!(stage.files(), before);
 }
@@ -192,8 +285,18 @@ async fn a_version_that_is_not_installed_is_refused() {
         reuse_root: None,
         wait: None,
     };
-    let error = create_mesh(&stage.fleet, &create, &mut quiet()).await.unwrap_err();
-    refused(&error, "CTM-M103", &["9.9.9", "installed versions: ", catamaran_operate::OUR_VERSION]);
+    let error = create_mesh(&stage.fleet, &create, &mut quiet())
+        .await
+        .unwrap_err();
+    refused(
+        &error,
+        "CTM-M103",
+        &[
+            "9.9.9",
+            "installed versions: ",
+            catamaran_operate::OUR_VERSION,
+        ],
+    );
     assert_eq!(stage.files(), before);
 }
 
@@ -203,12 +306,26 @@ async fn networks_are_set_all_or_not_at_all() {
     stage.add("cluster-2", "mesh-1", DiscoveryOnly).unwrap();
     let before = stage.files();
     let set = |words: &[&str]| {
-        set_networks(&stage.fleet, &mesh("mesh-1"), &settings(words), &mut quiet()).unwrap_err()
+        set_networks(
+            &stage.fleet,
+            &mesh("mesh-1"),
+            &settings(words),
+            &mut quiet(),
+        )
+        .unwrap_err()
     };
     let not_added = set(&["cluster-1=network1,gateway", "cluster-3=network3"]);
-    refused(&not_added, "CTM-C103", &["cluster-3 is not in mesh-1", "cluster add cluster-3"]);
+    refused(
+        &not_added,
+        "CTM-C103",
+        &["cluster-3 is not in mesh-1", "cluster add cluster-3"],
+    );
     let elsewhere = set(&["cluster-1=network1,gateway", "cluster-2=network2,gateway"]);
-    refused(&elsewhere, "CTM-N101", &["only discovers cluster-2", "gateway=IP:PORT"]);
+    refused(
+        &elsewhere,
+        "CTM-N101",
+        &["only discovers cluster-2", "gateway=IP:PORT"],
+    );
     let twice = set(&["cluster-1=network1", "cluster-1=network2"]);
     refused(&twice, "CTM-N102", &["cluster-1", "twice"]);
     assert_eq!(twice.class(), Class::Usage);
@@ -231,7 +348,11 @@ fn a_network_that_is_none_is_refused_before_anything_is_looked_at() {
         "cluster-1=network1,gateway=224.0.0.1:15443",
     ] {
         let error = bad.parse::<NetworkSetting>().unwrap_err();
-        assert_eq!((error.code(), error.class()), ("CTM-U101", Class::Usage), "{bad}: {error}");
+        assert_eq!(
+            (error.code(), error.class()),
+            ("CTM-U101", Class::Usage),
+            "{bad}: {error}"
+        );
     }
 }
 
@@ -239,9 +360,19 @@ fn a_network_that_is_none_is_refused_before_anything_is_looked_at() {
 async fn the_own_cluster_stays() {
     let stage = Stage::pair().await;
     let before = stage.files();
-    let error = remove_cluster(&stage.fleet, &mesh("mesh-1"), &cluster("cluster-1"), &mut quiet());
+    let error = remove_cluster(
+        &stage.fleet,
+        &mesh("mesh-1"),
+        &cluster("cluster-1"),
+        &mut quiet(),
+    );
     refused(&error.unwrap_err(), "CTM-C108", &["mesh delete mesh-1"]);
-    let not_added = remove_cluster(&stage.fleet, &mesh("mesh-1"), &cluster("cluster-3"), &mut quiet());
+    let not_added = remove_cluster(
+        &stage.fleet,
+        &mesh("mesh-1"),
+        &cluster("cluster-3"),
+        &mut quiet(),
+    );
     refused(&not_added.unwrap_err(), "CTM-C103", &["cluster-3"]);
     assert_eq!(stage.files(), before);
 }
@@ -286,11 +417,27 @@ async fn a_manifest_is_written_whole_or_not_at_all() {
         "kind: [",
     ] {
         let text = format!("{good}---\n{bad}");
-        let error = apply(&stage.fleet, &cluster("cluster-1"), &text, "my.yaml".as_ref()).unwrap_err();
+        let error = apply(
+            &stage.fleet,
+            &cluster("cluster-1"),
+            &text,
+            "my.yaml".as_ref(),
+        )
+        .unwrap_err();
         refused(&error, "CTM-O102", &["my.yaml"]);
     }
-    let error = scale(&stage.fleet, &cluster("cluster-1"), &"default".parse().unwrap(), "sleep", 1);
-    refused(&error.unwrap_err(), "CTM-O103", &["Deployment default/sleep"]);
+    let error = scale(
+        &stage.fleet,
+        &cluster("cluster-1"),
+        &"default".parse().unwrap(),
+        "sleep",
+        1,
+    );
+    refused(
+        &error.unwrap_err(),
+        "CTM-O103",
+        &["Deployment default/sleep"],
+    );
     assert_eq!(stage.files(), before);
 }
 
@@ -299,11 +446,24 @@ async fn an_unknown_pod_or_proxy_is_named() {
     let stage = Stage::pair().await;
     let default = "default".parse().unwrap();
     let place = Place::parse("cluster-1/deploy/sleep", &default).unwrap();
-    refused(&logs(&stage.fleet, &place, None, 1).unwrap_err(), "CTM-O105", &["deploy/sleep", "cluster-1"]);
+    refused(
+        &logs(&stage.fleet, &place, None, 1).unwrap_err(),
+        "CTM-O105",
+        &["deploy/sleep", "cluster-1"],
+    );
     let kind = catamaran_operate::ConfigKind::Certs;
     let error = proxy_config(&stage.fleet, "sleep", kind).await.unwrap_err();
     refused(&error, "CTM-P101", &["sleep", "proxy list"]);
-    for bad in ["cluster-1", "cluster-1/svc/sleep", "Cluster/deploy/x", "/deploy/x"] {
-        assert_eq!(Place::parse(bad, &default).unwrap_err().class(), Class::Usage, "{bad}");
+    for bad in [
+        "cluster-1",
+        "cluster-1/svc/sleep",
+        "Cluster/deploy/x",
+        "/deploy/x",
+    ] {
+        assert_eq!(
+            Place::parse(bad, &default).unwrap_err().class(),
+            Class::Usage,
+            "{bad}"
+        );
     }
 }

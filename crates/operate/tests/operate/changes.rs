@@ -18,7 +18,9 @@ use crate::stage::{Stage, cluster, create, mesh, quiet};
 fn authority(stage: &Stage, home: &str) -> CaCerts {
     let folder = stage.fleet.dir.cluster(&cluster(home)).cacerts();
     let files = CaCertsFiles::collect(|name| std::fs::read_to_string(folder.join(name)).ok());
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = std::time::SystemTime::now()
+        .duration_since(std::time::UNIX_EPOCH)
+        .unwrap();
     CaCerts::read(&files.unwrap(), Timestamp(now.as_millis() as u64)).unwrap()
 }
 
@@ -27,10 +29,25 @@ async fn a_reused_root_means_an_own_intermediate_under_it() {
     let stage = Stage::pair().await;
     let [one, two] = ["cluster-1", "cluster-2"].map(|home| authority(&stage, home));
     assert_ne!(one.fingerprint(), two.fingerprint());
-    let roots = |home| stage.fleet.roots(&stage.fleet.cluster(&cluster(home)).unwrap()).unwrap();
+    let roots = |home| {
+        stage
+            .fleet
+            .roots(&stage.fleet.cluster(&cluster(home)).unwrap())
+            .unwrap()
+    };
     assert_eq!(roots("cluster-1"), roots("cluster-2"));
-    assert!(stage.fleet.dir.trust(&mesh("mesh-1")).join("root-key.pem").exists());
-    assert!(!stage.fleet.dir.trust(&mesh("mesh-2")).exists(), "the root stays with who made it");
+    assert!(
+        stage
+            .fleet
+            .dir
+            .trust(&mesh("mesh-1"))
+            .join("root-key.pem")
+            .exists()
+    );
+    assert!(
+        !stage.fleet.dir.trust(&mesh("mesh-2")).exists(),
+        "the root stays with who made it"
+    );
     // Whoever reuses mesh-2's root takes mesh-1's.
     stage.mesh("mesh-3", "cluster-3", Some("mesh-2")).await;
     assert_eq!(roots("cluster-1"), roots("cluster-3"));
@@ -39,7 +56,8 @@ async fn a_reused_root_means_an_own_intermediate_under_it() {
 #[tokio::test]
 async fn keys_are_for_their_owner_alone() {
     let stage = Stage::pair().await;
-    let mode = |path: std::path::PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    let mode =
+        |path: std::path::PathBuf| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     let trust = stage.fleet.dir.trust(&mesh("mesh-1"));
     assert_eq!(mode(trust.join("root-key.pem")), 0o600);
     assert_eq!(mode(trust), 0o700);
@@ -52,7 +70,9 @@ async fn keys_are_for_their_owner_alone() {
 async fn a_renewed_intermediate_is_under_the_same_root() {
     let stage = Stage::pair().await;
     let before = authority(&stage, "cluster-2");
-    renew_trust(&stage.fleet, &mesh("mesh-2"), Duration::ZERO, &mut quiet()).await.unwrap();
+    renew_trust(&stage.fleet, &mesh("mesh-2"), Duration::ZERO, &mut quiet())
+        .await
+        .unwrap();
     let after = authority(&stage, "cluster-2");
     assert_ne!(before.fingerprint(), after.fingerprint());
     assert_eq!(before.files().root_cert, after.files().root_cert);
@@ -67,8 +87,12 @@ async fn an_exported_authority_can_be_read_and_overwrites_nothing() {
     let stage = Stage::pair().await;
     let folder = stage.folder.path().join("cacerts");
     export_trust(&stage.fleet, &mesh("mesh-1"), &folder).unwrap();
-    let files = CaCertsFiles::collect(|name| std::fs::read_to_string(folder.join(name)).ok()).unwrap();
-    assert_eq!(files.ca_cert, authority(&stage, "cluster-1").files().ca_cert);
+    let files =
+        CaCertsFiles::collect(|name| std::fs::read_to_string(folder.join(name)).ok()).unwrap();
+    assert_eq!(
+        files.ca_cert,
+        authority(&stage, "cluster-1").files().ca_cert
+    );
     let again = export_trust(&stage.fleet, &mesh("mesh-2"), &folder).unwrap_err();
     assert!(again.to_string().contains("not empty"), "{again}");
 }
@@ -77,7 +101,13 @@ async fn an_exported_authority_can_be_read_and_overwrites_nothing() {
 async fn a_deleted_mesh_leaves_its_cluster_and_a_root_that_others_use() {
     let stage = Stage::pair().await;
     delete_mesh(&stage.fleet, &mesh("mesh-1"), &mut quiet()).unwrap();
-    assert_eq!(show_mesh(&stage.fleet, &mesh("mesh-1")).await.unwrap_err().code(), "CTM-M101");
+    assert_eq!(
+        show_mesh(&stage.fleet, &mesh("mesh-1"))
+            .await
+            .unwrap_err()
+            .code(),
+        "CTM-M101"
+    );
     assert!(stage.fleet.cluster(&cluster("cluster-1")).is_ok());
     let trust = stage.fleet.dir.trust(&mesh("mesh-1"));
     assert!(trust.exists(), "mesh-2 uses it");
@@ -87,18 +117,27 @@ async fn a_deleted_mesh_leaves_its_cluster_and_a_root_that_others_use() {
     assert!(trust.exists(), "only its maker takes it along");
     stage.mesh("mesh-3", "cluster-3", None).await;
     delete_mesh(&stage.fleet, &mesh("mesh-3"), &mut quiet()).unwrap();
-    assert!(!stage.fleet.dir.trust(&mesh("mesh-3")).exists(), "nobody else used it");
+    assert!(
+        !stage.fleet.dir.trust(&mesh("mesh-3")).exists(),
+        "nobody else used it"
+    );
 }
 
 #[tokio::test]
 async fn networks_and_gateways_are_written_for_both_clusters() {
     let stage = Stage::pair().await;
-    stage.add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly).unwrap();
-    let settings = ["cluster-1=network1,gateway", "cluster-2=network2,gateway=198.18.1.2:15443"];
+    stage
+        .add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly)
+        .unwrap();
+    let settings = [
+        "cluster-1=network1,gateway",
+        "cluster-2=network2,gateway=198.18.1.2:15443",
+    ];
     let settings: Vec<NetworkSetting> = settings.iter().map(|word| word.parse().unwrap()).collect();
     set_networks(&stage.fleet, &mesh("mesh-1"), &settings, &mut quiet()).unwrap();
     let instance = stage.fleet.instance(&mesh("mesh-1")).unwrap();
-    let [one, two] = ["cluster-1", "cluster-2"].map(|name| instance.member(&cluster(name)).unwrap().clone());
+    let [one, two] =
+        ["cluster-1", "cluster-2"].map(|name| instance.member(&cluster(name)).unwrap().clone());
     assert!(one.gateway && one.gateway_addresses.is_empty());
     assert!(!two.gateway);
     assert_eq!(two.gateway_addresses[0].to_string(), "198.18.1.2:15443");
@@ -108,27 +147,56 @@ async fn networks_and_gateways_are_written_for_both_clusters() {
     set_networks(&stage.fleet, &mesh("mesh-1"), &plain, &mut quiet()).unwrap();
     let instance = stage.fleet.instance(&mesh("mesh-1")).unwrap();
     assert!(!instance.member(&cluster("cluster-1")).unwrap().gateway);
-    assert!(instance.member(&cluster("cluster-2")).unwrap().network.is_some());
+    assert!(
+        instance
+            .member(&cluster("cluster-2"))
+            .unwrap()
+            .network
+            .is_some()
+    );
 }
 
 #[tokio::test]
 async fn one_logical_network_over_two_physical_ones_is_warned_of() {
     let stage = Stage::pair().await;
-    stage.add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly).unwrap();
-    let settings: Vec<NetworkSetting> =
-        ["cluster-1=one", "cluster-2=one"].iter().map(|word| word.parse().unwrap()).collect();
+    stage
+        .add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly)
+        .unwrap();
+    let settings: Vec<NetworkSetting> = ["cluster-1=one", "cluster-2=one"]
+        .iter()
+        .map(|word| word.parse().unwrap())
+        .collect();
     let mut job = quiet();
     set_networks(&stage.fleet, &mesh("mesh-1"), &settings, &mut job).unwrap();
-    let notes: Vec<&str> = job.steps()[0].notes.iter().map(|note| note.text.as_str()).collect();
-    assert!(notes.iter().any(|note| note.starts_with("! one holds cluster-1 and cluster-2")), "{notes:?}");
+    let notes: Vec<&str> = job.steps()[0]
+        .notes
+        .iter()
+        .map(|note| note.text.as_str())
+        .collect();
+    assert!(
+        notes
+            .iter()
+            .any(|note| note.starts_with("! one holds cluster-1 and cluster-2")),
+        "{notes:?}"
+    );
 }
 
 #[tokio::test]
 async fn a_removed_cluster_can_be_added_again() {
     let stage = Stage::pair().await;
-    stage.add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly).unwrap();
-    remove_cluster(&stage.fleet, &mesh("mesh-1"), &cluster("cluster-2"), &mut quiet()).unwrap();
-    stage.add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly).unwrap();
+    stage
+        .add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly)
+        .unwrap();
+    remove_cluster(
+        &stage.fleet,
+        &mesh("mesh-1"),
+        &cluster("cluster-2"),
+        &mut quiet(),
+    )
+    .unwrap();
+    stage
+        .add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly)
+        .unwrap();
 }
 
 #[tokio::test]
@@ -139,24 +207,59 @@ async fn injection_and_manifests_reach_the_managed_cluster_only() {
     inject_namespace(&stage.fleet, &mesh("mesh-1"), &default, true, &mut quiet()).unwrap();
     let inject = || {
         let objects = write::objects(&stage.fleet.dir.cluster(&cluster("cluster-1"))).unwrap();
-        objects.values().any(|object| matches!(&**object, Object::Namespace(ns) if ns.inject()))
+        objects
+            .values()
+            .any(|object| matches!(&**object, Object::Namespace(ns) if ns.inject()))
     };
     assert!(inject());
     inject_namespace(&stage.fleet, &mesh("mesh-1"), &default, false, &mut quiet()).unwrap();
     assert!(!inject());
     let text = include_str!("../../../../examples/five-steps/cluster-1.yaml");
-    let rows = apply(&stage.fleet, &cluster("cluster-1"), text, "cluster-1.yaml".as_ref()).unwrap();
+    let rows = apply(
+        &stage.fleet,
+        &cluster("cluster-1"),
+        text,
+        "cluster-1.yaml".as_ref(),
+    )
+    .unwrap();
     assert!(rows.iter().all(|row| row.outcome == "created"), "{rows:?}");
-    let again = apply(&stage.fleet, &cluster("cluster-1"), text, "cluster-1.yaml".as_ref()).unwrap();
-    assert!(again.iter().all(|row| row.outcome == "unchanged"), "{again:?}");
+    let again = apply(
+        &stage.fleet,
+        &cluster("cluster-1"),
+        text,
+        "cluster-1.yaml".as_ref(),
+    )
+    .unwrap();
+    assert!(
+        again.iter().all(|row| row.outcome == "unchanged"),
+        "{again:?}"
+    );
     let scaled = scale(&stage.fleet, &cluster("cluster-1"), &default, "sleep", 0).unwrap();
-    assert_eq!((scaled.name.as_str(), scaled.outcome), ("sleep", "configured"));
-    let gone = delete(&stage.fleet, &cluster("cluster-1"), text, "cluster-1.yaml".as_ref()).unwrap();
+    assert_eq!(
+        (scaled.name.as_str(), scaled.outcome),
+        ("sleep", "configured")
+    );
+    let gone = delete(
+        &stage.fleet,
+        &cluster("cluster-1"),
+        text,
+        "cluster-1.yaml".as_ref(),
+    )
+    .unwrap();
     assert!(gone.iter().all(|row| row.outcome == "deleted"), "{gone:?}");
-    let folder = stage.fleet.dir.cluster(&cluster("cluster-2")).path().to_owned();
+    let folder = stage
+        .fleet
+        .dir
+        .cluster(&cluster("cluster-2"))
+        .path()
+        .to_owned();
     let now = stage.files();
     let of = |files: &std::collections::BTreeMap<std::path::PathBuf, Vec<u8>>| {
-        files.iter().filter(|(path, _)| path.starts_with(&folder)).map(|(p, b)| (p.clone(), b.clone())).collect::<Vec<_>>()
+        files
+            .iter()
+            .filter(|(path, _)| path.starts_with(&folder))
+            .map(|(p, b)| (p.clone(), b.clone()))
+            .collect::<Vec<_>>()
     };
     assert_eq!(of(&now), of(&other));
 }
@@ -164,26 +267,45 @@ async fn injection_and_manifests_reach_the_managed_cluster_only() {
 #[tokio::test]
 async fn a_failed_creation_names_its_step_and_a_refused_one_leaves_later_steps_out() {
     let stage = Stage::pair().await;
-    let error = create(&stage.fleet, "mesh-3", "cluster-3", None).await.unwrap_err();
+    let error = create(&stage.fleet, "mesh-3", "cluster-3", None)
+        .await
+        .unwrap_err();
     assert!(!error.refused(), "the instance is there, its node is not");
     assert!(stage.fleet.instance(&mesh("mesh-3")).is_ok());
     let mut job = Job::unwatched();
     let name = cluster("cluster-1");
     catamaran_operate::create_cluster(&stage.fleet, &name, None, &mut job).unwrap_err();
-    assert!(job.steps()[0].cause.as_deref().is_some_and(|cause| cause.contains("exists already")));
+    assert!(
+        job.steps()[0]
+            .cause
+            .as_deref()
+            .is_some_and(|cause| cause.contains("exists already"))
+    );
 }
 
 #[tokio::test]
 async fn a_fleet_in_which_nothing_runs_is_shown_with_its_reasons() {
     let stage = Stage::pair().await;
-    stage.add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly).unwrap();
+    stage
+        .add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly)
+        .unwrap();
     let status = fleet_status(&stage.fleet).await.unwrap();
     assert_eq!(status.meshes.len(), 2);
-    assert!(status.meshes.iter().all(|mesh| mesh.state == MeshState::Stopped && !mesh.reason.is_empty()));
+    assert!(
+        status
+            .meshes
+            .iter()
+            .all(|mesh| mesh.state == MeshState::Stopped && !mesh.reason.is_empty())
+    );
     assert_eq!(status.meshes[0].discovers, ["cluster-2"]);
     assert_eq!(status.meshes[0].roots, status.meshes[1].roots);
     assert_eq!(status.meshes[0].roots[0].len(), 64);
-    assert!(status.clusters.iter().all(|cluster| cluster.state == "stopped"));
+    assert!(
+        status
+            .clusters
+            .iter()
+            .all(|cluster| cluster.state == "stopped")
+    );
     assert_eq!(status.clusters[1].managed_by.as_deref(), Some("mesh-2"));
     assert_eq!(status.clusters[1].discovered_by, ["mesh-1"]);
     assert!(list_proxies(&stage.fleet).await.unwrap().is_empty());
@@ -192,9 +314,16 @@ async fn a_fleet_in_which_nothing_runs_is_shown_with_its_reasons() {
 #[tokio::test]
 async fn checks_tell_roots_that_differ_before_anything_else() {
     let stage = Stage::pair().await;
-    stage.add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly).unwrap();
+    stage
+        .add("cluster-2", "mesh-1", MemberMode::DiscoveryOnly)
+        .unwrap();
     let verdict_of = |report: &catamaran_operate::CheckReport, id: &str| {
-        report.checks.iter().find(|check| check.id == id).unwrap().verdict
+        report
+            .checks
+            .iter()
+            .find(|check| check.id == id)
+            .unwrap()
+            .verdict
     };
     let report = check(&stage.fleet).await.unwrap();
     assert_eq!(report.checks[0].id, "same-root");
@@ -204,7 +333,13 @@ async fn checks_tell_roots_that_differ_before_anything_else() {
     // As by hand: the object alone, for a cluster whose instance has another root.
     stage.mesh("mesh-3", "cluster-3", None).await;
     let text = "apiVersion: catamaran.dev/v1alpha1\nkind: Cluster\nmetadata: {name: cluster-3}\nspec: {mode: DiscoveryOnly}\n";
-    apply(&stage.fleet, &cluster("cluster-1"), text, "by-hand.yaml".as_ref()).unwrap();
+    apply(
+        &stage.fleet,
+        &cluster("cluster-1"),
+        text,
+        "by-hand.yaml".as_ref(),
+    )
+    .unwrap();
     let report = check(&stage.fleet).await.unwrap();
     let first = &report.checks[0];
     assert_eq!(first.verdict, Verdict::Fail);

@@ -51,7 +51,11 @@ impl Stage {
     /// Creates an instance whose node does not come up.
     pub(crate) async fn mesh(&self, name: &str, home: &str, root_of: Option<&str>) {
         let error = create(&self.fleet, name, home, root_of).await.unwrap_err();
-        assert_eq!(error.code(), "CTM-C201", "only the node's start fails: {error}");
+        assert_eq!(
+            error.code(),
+            "CTM-C201",
+            "only the node's start fails: {error}"
+        );
     }
 
     pub(crate) fn add(&self, name: &str, to: &str, mode: MemberMode) -> Result<(), OperateError> {
