@@ -642,6 +642,10 @@ impl Exchange<'_> {
         let Some(policy) = &forward.retry else {
             return false;
         };
+        // Nobody alive had the request, so its first repetition burdens nobody twice: the budget is not for it, or all but a
+        // fifth of what waits on a connection would be lost when its far side goes silent.
+        let reached_nobody =
+            matches!(outcome, Outcome::ConnectFailure | Outcome::Unanswered) && told.attempts == 1;
         told.attempts <= policy.retries
             && retryable(outcome, Some(self.head.method.as_str()), policy)
             && told
@@ -651,12 +655,13 @@ impl Exchange<'_> {
             && self
                 .deadline
                 .is_none_or(|deadline| Instant::now() < deadline)
-            && self
-                .channel
-                .worker
-                .view
-                .borrow()
-                .may_retry(&forward.cluster)
+            && (reached_nobody
+                || self
+                    .channel
+                    .worker
+                    .view
+                    .borrow()
+                    .may_retry(&forward.cluster))
     }
 
     /// Waits before a repetition, as long as the policy says for the `count`-th.
