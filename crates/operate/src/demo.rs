@@ -185,22 +185,48 @@ pub async fn run(demo: &Demo, job: &mut Job, report: &mut Report) -> Result<(), 
         chapter::LOSE_CLUSTER,
         chapter::FOREIGN_ROOT,
     ];
-    job.plan(chapters.into_iter().filter(|name| !(flat && *name == chapter::CONNECT)));
+    job.plan(
+        chapters
+            .into_iter()
+            .filter(|name| !(flat && *name == chapter::CONNECT)),
+    );
 
     job.begin(chapter::BEFOREHAND);
     let made = beforehand::two_clusters(demo, job, report);
     let fleet = job.end(made)?;
     let mut stage = Stage::new(demo, fleet, job, report);
-    stage.play(chapter::CREATE, async |s| create::two_instances(s).await).await?;
-    stage.play(chapter::DISCOVER, async |s| discover::each_other(s).await).await?;
+    stage
+        .play(chapter::CREATE, async |s| create::two_instances(s).await)
+        .await?;
+    stage
+        .play(chapter::DISCOVER, async |s| discover::each_other(s).await)
+        .await?;
     if !flat {
-        stage.play(chapter::CONNECT, async |s| connect::two_networks(s).await).await?;
+        stage
+            .play(chapter::CONNECT, async |s| connect::two_networks(s).await)
+            .await?;
     }
-    stage.play(chapter::DEPLOY, async |s| deploy::the_sample(s).await).await?;
-    stage.play(chapter::CALL, async |s| call::from_both(s).await).await?;
-    stage.play(chapter::LOSE_CONTROL_PLANE, async |s| lose_control_plane::mesh_1(s).await).await?;
-    stage.play(chapter::LOSE_CLUSTER, async |s| lose_cluster::cluster_1(s).await).await?;
-    stage.play(chapter::FOREIGN_ROOT, async |s| foreign_root::is_refused(s).await).await?;
+    stage
+        .play(chapter::DEPLOY, async |s| deploy::the_sample(s).await)
+        .await?;
+    stage
+        .play(chapter::CALL, async |s| call::from_both(s).await)
+        .await?;
+    stage
+        .play(chapter::LOSE_CONTROL_PLANE, async |s| {
+            lose_control_plane::mesh_1(s).await
+        })
+        .await?;
+    stage
+        .play(chapter::LOSE_CLUSTER, async |s| {
+            lose_cluster::cluster_1(s).await
+        })
+        .await?;
+    stage
+        .play(chapter::FOREIGN_ROOT, async |s| {
+            foreign_root::is_refused(s).await
+        })
+        .await?;
     Ok(())
 }
 
@@ -208,7 +234,8 @@ impl Report {
     /// Takes the job's steps in, and judges.
     pub fn close(&mut self, job: &Job) {
         self.steps = job.steps().to_vec();
-        self.held = !self.steps.is_empty() && self.steps.iter().all(|step| step.state == StepState::Held);
+        self.held =
+            !self.steps.is_empty() && self.steps.iter().all(|step| step.state == StepState::Held);
     }
 
     fn of(&mut self, fleet: &Fleet) {

@@ -113,7 +113,8 @@ fn isolation(asked: Option<Kept>, teller: Teller) -> Result<Isolation, Failure> 
         return Err(OperateError::NotHeld {
             what: "--isolation netns is not possible here".into(),
             cause: why,
-            fix: "use --isolation process; or run as root, with the programs ip and nft installed".into(),
+            fix: "use --isolation process; or run as root, with the programs ip and nft installed"
+                .into(),
         }
         .into());
     }
@@ -137,14 +138,24 @@ async fn end(demo: &Demo, asked: &mut Asked, teller: Teller) -> Result<(), Opera
 
 fn verdict(report: &Report, interrupted: bool, context: &Context, teller: Teller) {
     let narrator = Narrator::new(context.glyphs, teller.terminal);
-    for step in report.steps.iter().filter(|step| step.state == StepState::NotRun) {
+    for step in report
+        .steps
+        .iter()
+        .filter(|step| step.state == StepState::NotRun)
+    {
         teller.say(&narrator.not_run(step));
     }
     let seconds: f64 = report.steps.iter().map(|step| step.seconds).sum();
     teller.say(&match (report.held, interrupted) {
-        (true, _) => format!("\n{} everything held, in {seconds:.0} s\n", context.glyphs.pass),
+        (true, _) => format!(
+            "\n{} everything held, in {seconds:.0} s\n",
+            context.glyphs.pass
+        ),
         (false, true) => "\ninterrupted\n".into(),
-        (false, false) => format!("\n{} not everything held, after {seconds:.0} s\n", context.glyphs.fail),
+        (false, false) => format!(
+            "\n{} not everything held, after {seconds:.0} s\n",
+            context.glyphs.fail
+        ),
     });
 }
 
@@ -186,7 +197,9 @@ impl Teller {
     fn say(self, text: &str) {
         let _ = match self.aside {
             true => std::io::stderr().write_all(text.as_bytes()),
-            false => std::io::stdout().write_all(text.as_bytes()).and_then(|()| std::io::stdout().flush()),
+            false => std::io::stdout()
+                .write_all(text.as_bytes())
+                .and_then(|()| std::io::stdout().flush()),
         };
     }
 }
@@ -228,11 +241,17 @@ impl Home {
         match self {
             Home::Temporary(path) if well => {
                 if let Err(error) = std::fs::remove_dir_all(&path) {
-                    teller.say(&format!("! the folder {} is left: {error}\n", path.display()));
+                    teller.say(&format!(
+                        "! the folder {} is left: {error}\n",
+                        path.display()
+                    ));
                 }
             }
             Home::Temporary(path) => {
-                teller.say(&format!("The logs are in {}; remove it when you have read them.\n", path.display()));
+                teller.say(&format!(
+                    "The logs are in {}; remove it when you have read them.\n",
+                    path.display()
+                ));
             }
             Home::Kept(_) => {}
         }
@@ -247,7 +266,10 @@ struct Asked {
 
 impl Asked {
     fn listen() -> Result<Asked, Failure> {
-        let listen = |kind| signal(kind).map_err(|error| Failure::Program(format!("signals cannot be heard: {error}")));
+        let listen = |kind| {
+            signal(kind)
+                .map_err(|error| Failure::Program(format!("signals cannot be heard: {error}")))
+        };
         Ok(Asked {
             signals: [
                 listen(SignalKind::interrupt())?,

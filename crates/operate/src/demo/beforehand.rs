@@ -14,7 +14,10 @@ pub(super) fn two_clusters(
     demo.check()?;
     let fleet = Fleet::open_or_create(&demo.dir, Some(demo.isolation), &demo.program)?;
     report.of(&fleet);
-    job.command(format!("export CATAMARAN_FLEET={}", fleet.dir.path().display()));
+    job.command(format!(
+        "export CATAMARAN_FLEET={}",
+        fleet.dir.path().display()
+    ));
     for n in [1, 2] {
         let side = Side::number(n, demo)?;
         let isolation = match n {
@@ -22,7 +25,9 @@ pub(super) fn two_clusters(
             _ => String::new(),
         };
         let (cluster, ground) = (&side.cluster, side.ground);
-        job.command(format!("catamaran cluster create {cluster} --network {ground}{isolation}"));
+        job.command(format!(
+            "catamaran cluster create {cluster} --network {ground}{isolation}"
+        ));
         let network = NetworkId::new(ground)?;
         create_cluster(&fleet, cluster, Some(&network), &mut Job::unwatched())?;
         job.note(format!("{cluster} in the physical network {ground}"));

@@ -48,11 +48,15 @@ pub(super) async fn from_both(stage: &mut Stage<'_>) -> Result<(), OperateError>
             "see `catamaran mesh show mesh-1`",
         )),
         (true, 0) => {
-            stage.job.remark("every call went to a pod directly, over mTLS");
+            stage
+                .job
+                .remark("every call went to a pod directly, over mTLS");
             Ok(())
         }
         (false, _) => {
-            stage.job.remark(format!("{crossed} calls crossed a gateway, over mTLS from sidecar to sidecar"));
+            stage.job.remark(format!(
+                "{crossed} calls crossed a gateway, over mTLS from sidecar to sidecar"
+            ));
             Ok(())
         }
     }
@@ -64,14 +68,25 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
     let curl = "for i in $(seq 1 10); do curl -s helloworld:5000/hello; done";
     stage.typed(format!("exec {cluster} deploy/sleep -- sh -c '{curl}'"));
     let first = both_answer(stage, &place).await?;
-    stage.job.note(format!("both versions answer sleep in {cluster}"));
-    stage.typed(format!("verify {URL} --from {cluster}/deploy/sleep -n {CALLS}"));
+    stage
+        .job
+        .note(format!("both versions answer sleep in {cluster}"));
+    stage.typed(format!(
+        "verify {URL} --from {cluster}/deploy/sleep -n {CALLS}"
+    ));
     let tally = verify(&stage.fleet, &place, &load::url(URL)?, Manner::Count(CALLS)).await?;
-    stage.report.tally.insert(cluster.to_string(), tally.versions.clone());
-    stage.job.note(format!("from {cluster}   {}", words(&tally)));
+    stage
+        .report
+        .tally
+        .insert(cluster.to_string(), tally.versions.clone());
+    stage
+        .job
+        .note(format!("from {cluster}   {}", words(&tally)));
     let crossed = crossed(stage, &place, first, tally.sent).await?;
     stage.report.gateway_calls += crossed;
-    let both = ["v1", "v2"].iter().all(|version| tally.versions.contains_key(*version));
+    let both = ["v1", "v2"]
+        .iter()
+        .all(|version| tally.versions.contains_key(*version));
     if !both || tally.failed > 0 {
         return Err(not_held(
             format!("callers in {cluster} do not get answers of both versions to every call"),
@@ -86,7 +101,10 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
 async fn both_answer(stage: &Stage<'_>, place: &Place) -> Result<usize, OperateError> {
     let url = load::url(URL)?;
     let what = format!("answers of both versions at {place}");
-    let look = format!("see `catamaran logs {} {} -c {SIDECAR}`", place.cluster, place.target);
+    let look = format!(
+        "see `catamaran logs {} {} -c {SIDECAR}`",
+        place.cluster, place.target
+    );
     let made = AtomicUsize::new(0);
     wait::until(&what, MIX_PATIENCE, &look, || async {
         let tally = verify(&stage.fleet, place, &url, Manner::Count(4)).await;
@@ -106,7 +124,9 @@ async fn scale_sleep(
     cluster: &ClusterId,
     replicas: u32,
 ) -> Result<(), OperateError> {
-    stage.typed(format!("scale deploy/sleep --replicas {replicas} --cluster {cluster}"));
+    stage.typed(format!(
+        "scale deploy/sleep --replicas {replicas} --cluster {cluster}"
+    ));
     scale(&stage.fleet, cluster, &namespace()?, "sleep", replicas)?;
     stage.pods(cluster, &[("sleep", replicas as usize)]).await?;
     stage.job.note(match replicas {
@@ -136,8 +156,13 @@ async fn crossed(
         let text = text.map_err(|error| error.to_string())?;
         let hosts: Vec<String> = text.lines().filter_map(upstream).collect();
         match hosts.len() {
-            seen if seen < first + sent => Err(format!("it names {seen} of {} calls", first + sent)),
-            seen => Ok(hosts[seen - sent..].iter().filter(|host| gateways.contains(host)).count()),
+            seen if seen < first + sent => {
+                Err(format!("it names {seen} of {} calls", first + sent))
+            }
+            seen => Ok(hosts[seen - sent..]
+                .iter()
+                .filter(|host| gateways.contains(host))
+                .count()),
         }
     })
     .await
@@ -147,7 +172,9 @@ async fn crossed(
 pub(super) fn upstream(line: &str) -> Option<String> {
     let line: serde_json::Value = serde_json::from_str(line).ok()?;
     let ours = line["direction"] == "outbound"
-        && line["authority"].as_str().is_some_and(|authority| authority.starts_with("helloworld"));
+        && line["authority"]
+            .as_str()
+            .is_some_and(|authority| authority.starts_with("helloworld"));
     ours.then(|| line["upstream_host"].as_str().unwrap_or("none").to_owned())
 }
 
@@ -159,7 +186,11 @@ pub(super) fn words(tally: &Tally) -> String {
         .collect();
     format!(
         "{}   failed {}   p99 {:.1} ms",
-        if versions.is_empty() { "no answer".into() } else { versions.join("   ") },
+        if versions.is_empty() {
+            "no answer".into()
+        } else {
+            versions.join("   ")
+        },
         tally.failed,
         tally.latency_ms.p99
     )
@@ -167,7 +198,9 @@ pub(super) fn words(tally: &Tally) -> String {
 
 /// The failures of a tally by reason.
 pub(super) fn errors(tally: &Tally) -> String {
-    (tally.errors.iter()).map(|(reason, count)| format!("; {count} × {reason}")).collect()
+    (tally.errors.iter())
+        .map(|(reason, count)| format!("; {count} × {reason}"))
+        .collect()
 }
 
 /// A share of a whole as a bar of up to twenty eighths-of-a-letter.

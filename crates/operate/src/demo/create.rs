@@ -11,7 +11,11 @@ pub(super) async fn two_instances(stage: &mut Stage<'_>) -> Result<(), OperateEr
     if first.is_empty() || first != second {
         return Err(not_held(
             "mesh-1 and mesh-2 are not on one root",
-            format!("mesh-1 trusts {}, mesh-2 trusts {}", first.join(", "), second.join(", ")),
+            format!(
+                "mesh-1 trusts {}, mesh-2 trusts {}",
+                first.join(", "),
+                second.join(", ")
+            ),
             "see `catamaran trust show`",
         ));
     }
@@ -31,8 +35,12 @@ pub(super) async fn instance(
         None => None,
     };
     let (mesh, cluster, region) = (&side.mesh, &side.cluster, side.region);
-    let reuse = reuse_root.as_ref().map_or(String::new(), |other| format!(" --reuse-root {other}"));
-    stage.typed(format!("mesh create {mesh} --cluster {cluster} --region {region}{reuse}"));
+    let reuse = reuse_root
+        .as_ref()
+        .map_or(String::new(), |other| format!(" --reuse-root {other}"));
+    stage.typed(format!(
+        "mesh create {mesh} --cluster {cluster} --region {region}{reuse}"
+    ));
     let create = CreateMesh {
         name: mesh.clone(),
         cluster: cluster.clone(),
@@ -43,6 +51,8 @@ pub(super) async fn instance(
     };
     let mut inner = Job::unwatched();
     create_mesh(&stage.fleet, &create, &mut inner).await?;
-    stage.job.note(format!("{mesh} creating → running ({})", remarks(&inner)));
+    stage
+        .job
+        .note(format!("{mesh} creating → running ({})", remarks(&inner)));
     Ok(stage.running(mesh).await?.roots)
 }

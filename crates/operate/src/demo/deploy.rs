@@ -31,14 +31,25 @@ pub(super) async fn the_sample(stage: &mut Stage<'_>) -> Result<(), OperateError
     put(stage, 1, &CLUSTER_1)?;
     put(stage, 2, &CLUSTER_2)?;
     let sides = [stage.side(1)?, stage.side(2)?];
-    stage.pods(&sides[0].cluster, &[("sleep", 1), ("helloworld-v1", 1)]).await?;
-    stage.job.note("cluster-1: sleep and helloworld-v1 are ready, each with a sidecar");
-    stage.pods(&sides[1].cluster, &[("helloworld-v2", 1)]).await?;
-    stage.job.note("cluster-2: helloworld-v2 is ready, with a sidecar");
+    stage
+        .pods(&sides[0].cluster, &[("sleep", 1), ("helloworld-v1", 1)])
+        .await?;
+    stage
+        .job
+        .note("cluster-1: sleep and helloworld-v1 are ready, each with a sidecar");
+    stage
+        .pods(&sides[1].cluster, &[("helloworld-v2", 1)])
+        .await?;
+    stage
+        .job
+        .note("cluster-2: helloworld-v2 is ready, with a sidecar");
     for side in &sides {
         let row = stage.running(&side.mesh).await?;
         let proxies = row.proxies.unwrap_or_default();
-        stage.job.note(format!("{}: {} of {} proxies are current", side.mesh, proxies.current, proxies.connected));
+        stage.job.note(format!(
+            "{}: {} of {} proxies are current",
+            side.mesh, proxies.current, proxies.connected
+        ));
     }
     Ok(())
 }
@@ -46,8 +57,16 @@ pub(super) async fn the_sample(stage: &mut Stage<'_>) -> Result<(), OperateError
 pub(super) fn inject(stage: &mut Stage<'_>, n: usize) -> Result<(), OperateError> {
     let mesh = stage.side(n)?.mesh;
     stage.typed(format!("namespace inject default --mesh {mesh}"));
-    inject_namespace(&stage.fleet, &mesh, &namespace()?, true, &mut Job::unwatched())?;
-    stage.job.note(format!("new pods of default get a sidecar of {mesh}"));
+    inject_namespace(
+        &stage.fleet,
+        &mesh,
+        &namespace()?,
+        true,
+        &mut Job::unwatched(),
+    )?;
+    stage
+        .job
+        .note(format!("new pods of default get a sidecar of {mesh}"));
     Ok(())
 }
 
@@ -58,8 +77,18 @@ pub(super) fn put(
 ) -> Result<(), OperateError> {
     let cluster = stage.side(n)?.cluster;
     stage.typed(format!("apply -f {} --cluster {cluster}", manifest.path));
-    let applied = apply(&stage.fleet, &cluster, manifest.text, Path::new(manifest.path))?;
-    let changed = applied.iter().filter(|object| object.outcome != "unchanged").count();
-    stage.job.note(format!("{changed} objects written in {cluster}"));
+    let applied = apply(
+        &stage.fleet,
+        &cluster,
+        manifest.text,
+        Path::new(manifest.path),
+    )?;
+    let changed = applied
+        .iter()
+        .filter(|object| object.outcome != "unchanged")
+        .count();
+    stage
+        .job
+        .note(format!("{changed} objects written in {cluster}"));
     Ok(())
 }

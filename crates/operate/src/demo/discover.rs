@@ -11,7 +11,9 @@ pub(super) async fn each_other(stage: &mut Stage<'_>) -> Result<(), OperateError
         let (mesh, cluster) = (&here.mesh, &there.cluster);
         add(stage, &here.mesh, &there.cluster)?;
         stage.running(mesh).await?;
-        stage.job.note(format!("{mesh} updating → running, sees {cluster} (read only)"));
+        stage.job.note(format!(
+            "{mesh} updating → running, sees {cluster} (read only)"
+        ));
     }
     Ok(())
 }
@@ -22,7 +24,9 @@ pub(super) fn add(
     mesh: &catamaran_model::MeshName,
     cluster: &catamaran_model::ClusterId,
 ) -> Result<(), OperateError> {
-    stage.typed(format!("cluster add {cluster} --mesh {mesh} --discovery-only"));
+    stage.typed(format!(
+        "cluster add {cluster} --mesh {mesh} --discovery-only"
+    ));
     let add = AddCluster {
         mesh: mesh.clone(),
         cluster: cluster.clone(),

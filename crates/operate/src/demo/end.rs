@@ -39,19 +39,28 @@ pub async fn end(dir: &Path, how: Stop) -> Result<(), OperateError> {
 
 /// Our programs that name the fleet's folder in their command line, other than this one.
 fn programs_of(dir: &Path) -> Vec<String> {
-    let Some(dir) = dir.to_str() else { return Vec::new() };
+    let Some(dir) = dir.to_str() else {
+        return Vec::new();
+    };
     let own = std::process::id().to_string();
     let entries = fs::read_dir("/proc").into_iter().flatten().flatten();
     entries
         .filter_map(|entry| {
             let pid = entry.file_name().into_string().ok()?;
             let number = pid.bytes().all(|byte| byte.is_ascii_digit());
-            let line = fs::read(entry.path().join("cmdline")).ok().filter(|_| number && pid != own)?;
-            let words: Vec<String> =
-                line.split(|byte| *byte == 0).map(|word| String::from_utf8_lossy(word).into_owned()).collect();
+            let line = fs::read(entry.path().join("cmdline"))
+                .ok()
+                .filter(|_| number && pid != own)?;
+            let words: Vec<String> = line
+                .split(|byte| *byte == 0)
+                .map(|word| String::from_utf8_lossy(word).into_owned())
+                .collect();
             let program = words.get(1).map(String::as_str);
             let ours = matches!(program, Some("node" | "control-plane" | "launch"));
-            let names = words.iter().skip(2).any(|word| Path::new(word).starts_with(dir));
+            let names = words
+                .iter()
+                .skip(2)
+                .any(|word| Path::new(word).starts_with(dir));
             (ours && names).then(|| format!("{pid}: {}", words.join(" ").trim_end()))
         })
         .collect()

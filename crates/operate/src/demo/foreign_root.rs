@@ -28,11 +28,16 @@ pub(super) async fn is_refused(stage: &mut Stage<'_>) -> Result<(), OperateError
     stage.typed(format!("cluster create {cluster} --network {ground}"));
     let network = NetworkId::new(ground)?;
     create_cluster(&stage.fleet, cluster, Some(&network), &mut Job::unwatched())?;
-    stage.job.note(format!("{cluster} beside cluster-2, where its pods could be reached directly"));
+    stage.job.note(format!(
+        "{cluster} beside cluster-2, where its pods could be reached directly"
+    ));
 
     // Nobody knows its root yet, so nothing speaks against it.
     add(stage, &two.mesh, cluster)?;
-    stage.job.note(format!("{} discovers {cluster}, in which there is no instance yet", two.mesh));
+    stage.job.note(format!(
+        "{} discovers {cluster}, in which there is no instance yet",
+        two.mesh
+    ));
     if !stage.flat() {
         let setting = format!("{cluster}={}", two.network);
         stage.typed(format!("network set --mesh {} {setting}", two.mesh));
@@ -44,14 +49,21 @@ pub(super) async fn is_refused(stage: &mut Stage<'_>) -> Result<(), OperateError
     inject(stage, 3)?;
     put(stage, 3, &CLUSTER_2)?;
     stage.pods(cluster, &[("helloworld-v2", 1)]).await?;
-    stage.job.note(format!("{cluster}: helloworld-v2 is ready, under another root"));
+    stage.job.note(format!(
+        "{cluster}: helloworld-v2 is ready, under another root"
+    ));
 
     let mut found = ForeignRoot {
         reason: refusal(stage, &two, &three).await?,
         ..ForeignRoot::default()
     };
-    stage.job.note(format!("{} refuses it: {}", two.mesh, found.reason));
-    stage.typed(format!("cluster add {cluster} --mesh {} --discovery-only", one.mesh));
+    stage
+        .job
+        .note(format!("{} refuses it: {}", two.mesh, found.reason));
+    stage.typed(format!(
+        "cluster add {cluster} --mesh {} --discovery-only",
+        one.mesh
+    ));
     found.on_adding = refused_at_once(stage, &one, &three)?;
     stage.job.note(format!("refused: {}", found.on_adding));
 
@@ -66,7 +78,9 @@ async fn refusal(stage: &Stage<'_>, by: &Side, foreign: &Side) -> Result<String,
     let what = format!("{} refuses {}", by.mesh, foreign.mesh);
     let look = format!("see `catamaran mesh show {}`", by.mesh);
     wait::until(&what, PATIENCE, &look, || async {
-        let row = show_mesh(&stage.fleet, &by.mesh).await.map_err(|error| error.to_string())?;
+        let row = show_mesh(&stage.fleet, &by.mesh)
+            .await
+            .map_err(|error| error.to_string())?;
         let names = |text: &str| text.contains(foreign.mesh.as_str());
         (row.problems.into_iter())
             .find(|problem| is_root_mismatch(&problem.kind) && names(&problem.message))
@@ -82,11 +96,7 @@ fn is_root_mismatch(kind: &str) -> bool {
 }
 
 /// What a person is told who adds it now that its root is known.
-fn refused_at_once(
-    stage: &Stage<'_>,
-    by: &Side,
-    foreign: &Side,
-) -> Result<String, OperateError> {
+fn refused_at_once(stage: &Stage<'_>, by: &Side, foreign: &Side) -> Result<String, OperateError> {
     let adding = AddCluster {
         mesh: by.mesh.clone(),
         cluster: foreign.cluster.clone(),
@@ -96,9 +106,15 @@ fn refused_at_once(
         Err(error @ OperateError::OtherRoot { .. }) => Ok(error.to_string()),
         Err(other) => Err(other),
         Ok(()) => Err(not_held(
-            format!("{} took {} up, whose instance has another root", by.mesh, foreign.cluster),
+            format!(
+                "{} took {} up, whose instance has another root",
+                by.mesh, foreign.cluster
+            ),
             "nobody compared the roots",
-            format!("catamaran cluster remove {} --mesh {}", foreign.cluster, by.mesh),
+            format!(
+                "catamaran cluster remove {} --mesh {}",
+                foreign.cluster, by.mesh
+            ),
         )),
     }
 }
@@ -109,11 +125,16 @@ async fn no_call_reaches_it(
     foreign: &Side,
     found: &mut ForeignRoot,
 ) -> Result<(), OperateError> {
-    stage.typed(format!("verify {URL} --from {}/deploy/sleep -n {CALLS}", by.cluster));
+    stage.typed(format!(
+        "verify {URL} --from {}/deploy/sleep -n {CALLS}",
+        by.cluster
+    ));
     let place = stage.sleep(by)?;
     let tally = verify(&stage.fleet, &place, &load::url(URL)?, Manner::Count(CALLS)).await?;
-    let theirs: Vec<String> =
-        PodRecord::all(&stage.dir(&foreign.cluster)?).into_iter().map(|pod| pod.name).collect();
+    let theirs: Vec<String> = PodRecord::all(&stage.dir(&foreign.cluster)?)
+        .into_iter()
+        .map(|pod| pod.name)
+        .collect();
     found.calls = tally.sent;
     found.answered = (tally.instances.iter())
         .filter(|(name, _)| theirs.contains(name))
@@ -122,12 +143,18 @@ async fn no_call_reaches_it(
     stage.report.foreign_root = Some(found.clone());
     if found.answered > 0 || tally.failed > 0 {
         return Err(not_held(
-            format!("{} calls reached {}, {} failed", found.answered, foreign.cluster, tally.failed),
+            format!(
+                "{} calls reached {}, {} failed",
+                found.answered, foreign.cluster, tally.failed
+            ),
             words(&tally),
             format!("see `catamaran mesh show {}`", by.mesh),
         ));
     }
-    stage.job.note(format!("{} calls from {}: none reached {}, none failed", found.calls, by.cluster, foreign.cluster));
+    stage.job.note(format!(
+        "{} calls from {}: none reached {}, none failed",
+        found.calls, by.cluster, foreign.cluster
+    ));
     Ok(())
 }
 
@@ -138,7 +165,13 @@ async fn remove(stage: &mut Stage<'_>, by: &Side, foreign: &Side) -> Result<(), 
     stage.running(&by.mesh).await?;
     stage.job.note(format!("{} has let it go", by.mesh));
     stage.typed(format!("cluster stop {cluster}"));
-    stop_cluster(&stage.fleet, cluster, catamaran_local::lifecycle::Stop::Drain, &mut Job::unwatched()).await?;
+    stop_cluster(
+        &stage.fleet,
+        cluster,
+        catamaran_local::lifecycle::Stop::Drain,
+        &mut Job::unwatched(),
+    )
+    .await?;
     stage.job.note(format!("nothing runs in {cluster}"));
     stage.typed(format!("mesh delete {mesh}"));
     delete_mesh(&stage.fleet, mesh, &mut Job::unwatched())?;

@@ -25,13 +25,29 @@ const AFTERWARDS: Duration = Duration::from_secs(2);
 
 pub(super) async fn cluster_1(stage: &mut Stage<'_>) -> Result<(), OperateError> {
     let (one, two) = (stage.side(1)?, stage.side(2)?);
-    stage.typed(format!("verify {URL} --from cluster-2/deploy/sleep --rate {RATE}"));
-    let mut load = Load::start(&stage.fleet, &stage.sleep(&two)?, &load::url(URL)?, RATE, None)?;
+    stage.typed(format!(
+        "verify {URL} --from cluster-2/deploy/sleep --rate {RATE}"
+    ));
+    let mut load = Load::start(
+        &stage.fleet,
+        &stage.sleep(&two)?,
+        &load::url(URL)?,
+        RATE,
+        None,
+    )?;
     warm(&mut load, &two).await?;
-    stage.job.note(format!("both versions answer {RATE} requests a second from cluster-2"));
+    stage.job.note(format!(
+        "both versions answer {RATE} requests a second from cluster-2"
+    ));
 
     stage.typed("cluster stop cluster-1 --kill");
-    stop_cluster(&stage.fleet, &one.cluster, Stop::Kill, &mut Job::unwatched()).await?;
+    stop_cluster(
+        &stage.fleet,
+        &one.cluster,
+        Stop::Kill,
+        &mut Job::unwatched(),
+    )
+    .await?;
     let died = Instant::now();
     stage.job.note("nothing runs in cluster-1");
     let at_death = latest_ms(&load);
@@ -45,19 +61,29 @@ pub(super) async fn cluster_1(stage: &mut Stage<'_>) -> Result<(), OperateError>
         dead_ms: died.elapsed().as_millis() as u64,
         ..ClusterLoss::default()
     };
-    let told: Vec<String> =
-        loss.versions_during.iter().map(|(version, count)| format!("{version} {count}")).collect();
-    stage.job.note(format!("callers in cluster-2 meanwhile: {}", told.join(", ")));
+    let told: Vec<String> = loss
+        .versions_during
+        .iter()
+        .map(|(version, count)| format!("{version} {count}"))
+        .collect();
+    stage.job.note(format!(
+        "callers in cluster-2 meanwhile: {}",
+        told.join(", ")
+    ));
 
     stage.typed("cluster start cluster-1");
     let started = Instant::now();
     let from = load.ended();
     let start = start_cluster(&stage.fleet, &one.cluster, &mut Job::unwatched()).await;
-    let both = |calls: &[Call]| versions(calls).contains_key("v1") && versions(calls).contains_key("v2");
+    let both =
+        |calls: &[Call]| versions(calls).contains_key("v1") && versions(calls).contains_key("v2");
     if start.is_ok() && load.wait_for(from, BACK_PATIENCE, both).await {
         let back = started.elapsed();
         loss.both_back_after_ms = Some(back.as_millis() as u64);
-        stage.job.note(format!("both versions answer again after {:.1} s (aim: 10 s)", back.as_secs_f64()));
+        stage.job.note(format!(
+            "both versions answer again after {:.1} s (aim: 10 s)",
+            back.as_secs_f64()
+        ));
     }
     let returned = stage.running(&one.mesh).await;
     tokio::time::sleep(AFTERWARDS).await;
@@ -72,7 +98,9 @@ pub(super) async fn cluster_1(stage: &mut Stage<'_>) -> Result<(), OperateError>
     start?;
     judge(&loss, &errors(&tally))?;
     returned?;
-    stage.pods(&one.cluster, &[("sleep", 1), ("helloworld-v1", 1)]).await?;
+    stage
+        .pods(&one.cluster, &[("sleep", 1), ("helloworld-v1", 1)])
+        .await?;
     stage.job.note("cluster-1 is whole again");
     Ok(())
 }
@@ -81,7 +109,10 @@ fn judge(loss: &ClusterLoss, reasons: &str) -> Result<(), OperateError> {
     let see = "see `catamaran logs cluster-2 deploy/sleep -c istio-proxy`";
     if loss.failed > 0 {
         return Err(not_held(
-            format!("{} of {} requests of callers in cluster-2 failed", loss.failed, loss.sent),
+            format!(
+                "{} of {} requests of callers in cluster-2 failed",
+                loss.failed, loss.sent
+            ),
             reasons.trim_start_matches("; "),
             see,
         ));
@@ -97,7 +128,10 @@ fn judge(loss: &ClusterLoss, reasons: &str) -> Result<(), OperateError> {
         Some(_) => Ok(()),
         None => Err(not_held(
             "v1 did not come back after cluster-1 was started again",
-            format!("callers in cluster-2 waited {} s for both versions", BACK_PATIENCE.as_secs()),
+            format!(
+                "callers in cluster-2 waited {} s for both versions",
+                BACK_PATIENCE.as_secs()
+            ),
             "see `catamaran status`, and the folder logs/ of cluster-1",
         )),
     }
@@ -115,15 +149,29 @@ pub(super) async fn warm(load: &mut Load, side: &Side) -> Result<(), OperateErro
     let calls = load.calls_since(0);
     let last = calls.iter().rev().find_map(|call| call.error.clone());
     Err(not_held(
-        format!("load from {} does not get answers of both versions", side.cluster),
-        format!("{} calls ended; {:?}; {}", calls.len(), versions(&calls), last.unwrap_or_default()),
-        format!("see `catamaran logs {} deploy/sleep -c istio-proxy`", side.cluster),
+        format!(
+            "load from {} does not get answers of both versions",
+            side.cluster
+        ),
+        format!(
+            "{} calls ended; {:?}; {}",
+            calls.len(),
+            versions(&calls),
+            last.unwrap_or_default()
+        ),
+        format!(
+            "see `catamaran logs {} deploy/sleep -c istio-proxy`",
+            side.cluster
+        ),
     ))
 }
 
 /// When the last call that ended was sent.
 fn latest_ms(load: &Load) -> f64 {
-    load.calls_since(0).iter().map(|call| call.sent_ms).fold(0.0, f64::max)
+    load.calls_since(0)
+        .iter()
+        .map(|call| call.sent_ms)
+        .fold(0.0, f64::max)
 }
 
 pub(super) fn versions(calls: &[Call]) -> BTreeMap<String, usize> {

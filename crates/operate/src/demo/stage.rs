@@ -116,7 +116,10 @@ impl<'a> Stage<'a> {
     ) -> Result<(), OperateError> {
         let dir = self.dir(cluster)?;
         let what = format!("pods of {cluster}");
-        let look = format!("see `catamaran status`, and the folder {}", dir.logs().display());
+        let look = format!(
+            "see `catamaran status`, and the folder {}",
+            dir.logs().display()
+        );
         wait::until(&what, PODS_PATIENCE, &look, || {
             let state = missing(&dir, wanted);
             async move { state }
@@ -129,15 +132,23 @@ impl<'a> Stage<'a> {
 fn missing(dir: &ClusterDir, wanted: &[(&str, usize)]) -> Result<(), String> {
     let pods = PodRecord::all(dir);
     for (name, count) in wanted {
-        let of_it: Vec<&PodRecord> =
-            pods.iter().filter(|pod| pod.deployment.as_deref() == Some(name)).collect();
-        let ready = of_it.iter().filter(|pod| pod.stage == PodStage::Living && pod.ready).count();
+        let of_it: Vec<&PodRecord> = pods
+            .iter()
+            .filter(|pod| pod.deployment.as_deref() == Some(name))
+            .collect();
+        let ready = of_it
+            .iter()
+            .filter(|pod| pod.stage == PodStage::Living && pod.ready)
+            .count();
         if ready == *count && of_it.len() == *count {
             continue;
         }
         let why = of_it.iter().find_map(|pod| pod.waiting.clone());
         let why = why.map_or(String::new(), |reason| format!(" ({reason})"));
-        return Err(format!("deploy/{name} has {ready} ready of {} pods, {count} are wanted{why}", of_it.len()));
+        return Err(format!(
+            "deploy/{name} has {ready} ready of {} pods, {count} are wanted{why}",
+            of_it.len()
+        ));
     }
     Ok(())
 }

@@ -599,7 +599,11 @@ impl Exchange<'_> {
             let repeatable = self.repeatable(forward, failure.outcome, told);
             in_flight.finish(failure.outcome);
             let deadline = self.deadline.map(Instant::into_std);
-            if repeatable && worker.room_to_retry(&in_flight.forward.cluster, deadline).await {
+            if repeatable
+                && worker
+                    .room_to_retry(&in_flight.forward.cluster, deadline)
+                    .await
+            {
                 // the first repetition goes elsewhere, where there is nothing to wait for
                 if told.attempts > 1 {
                     self.pause(&in_flight.forward, told.attempts - 1).await;

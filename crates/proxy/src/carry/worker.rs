@@ -9,8 +9,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use catamaran_decide::{Cluster, Forward, Outcome, Table, Verdict, View};
 use catamaran_identity::Credentials;
 use catamaran_model::{ClusterName, Timestamp};
-use tokio::time::timeout_at;
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout_at;
 
 use super::Settings;
 use super::pool::Pools;
