@@ -118,7 +118,9 @@ impl Context {
 
     /// The folder that was named.
     pub(crate) fn fleet_path(&self) -> Result<&Path, Failure> {
-        self.fleet.as_deref().ok_or_else(|| OperateError::NoFleet.into())
+        self.fleet
+            .as_deref()
+            .ok_or_else(|| OperateError::NoFleet.into())
     }
 
     /// The fleet that was named, which must be there.
@@ -136,7 +138,11 @@ impl Context {
     }
 
     /// Writes data to standard output, in the form that was asked for.
-    pub(crate) fn show<T: Serialize>(&self, data: &T, table: impl FnOnce() -> Vec<Table>) -> Outcome {
+    pub(crate) fn show<T: Serialize>(
+        &self,
+        data: &T,
+        table: impl FnOnce() -> Vec<Table>,
+    ) -> Outcome {
         let text = match self.format {
             Format::Table => {
                 let tables = table().iter().map(Table::render).collect::<Vec<_>>();
@@ -166,5 +172,6 @@ fn written(error: impl std::fmt::Display) -> Failure {
 
 /// Our own binary.
 pub(crate) fn program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| Failure::Program(format!("our own path is not known: {error}")))
+    std::env::current_exe()
+        .map_err(|error| Failure::Program(format!("our own path is not known: {error}")))
 }

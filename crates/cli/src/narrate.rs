@@ -66,7 +66,11 @@ impl Narrator {
             Moment::Begun if self.terminal => self.busy(&step.name),
             Moment::Begun | Moment::Command | Moment::Noted => String::new(),
             Moment::Ended => {
-                let notes = step.notes.iter().map(|note| note.text.as_str()).collect::<Vec<_>>();
+                let notes = step
+                    .notes
+                    .iter()
+                    .map(|note| note.text.as_str())
+                    .collect::<Vec<_>>();
                 let notes = match notes.is_empty() {
                     true => String::new(),
                     false => format!("   {}", notes.join("; ")),
@@ -92,14 +96,22 @@ impl Narrator {
                 let command = step.commands.last().map_or("", String::as_str);
                 let open = self.close();
                 let line = format!("  $ {command}");
-                let busy = if self.terminal { self.busy("") } else { String::new() };
+                let busy = if self.terminal {
+                    self.busy("")
+                } else {
+                    String::new()
+                };
                 format!("{open}{}\n{busy}", self.paint(DIM, &line))
             }
             Moment::Noted => {
                 let Some(note) = step.notes.last() else {
                     return String::new();
                 };
-                let glyph = if note.text.starts_with('!') { self.glyphs.warn } else { self.glyphs.pass };
+                let glyph = if note.text.starts_with('!') {
+                    self.glyphs.warn
+                } else {
+                    self.glyphs.pass
+                };
                 let text = match note.seconds {
                     Some(seconds) => time(&note.text, seconds),
                     None => note.text.clone(),

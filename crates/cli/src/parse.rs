@@ -4,7 +4,9 @@ use std::time::Duration;
 
 /// `500ms`, `10s`, `2m`; a number alone is seconds.
 pub(crate) fn span(text: &str) -> Result<Duration, String> {
-    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let unit_at = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let wrong = || format!("{text:?} is not a time such as 500ms, 10s or 2m");
     let number: u64 = number.parse().map_err(|_| wrong())?;
@@ -19,7 +21,9 @@ pub(crate) fn span(text: &str) -> Result<Duration, String> {
 /// `deploy/NAME` or `deployment/NAME`.
 pub(crate) fn deployment(text: &str) -> Result<String, String> {
     match text.split_once('/') {
-        Some(("deploy" | "deployment" | "deployments", name)) if !name.is_empty() => Ok(name.into()),
+        Some(("deploy" | "deployment" | "deployments", name)) if !name.is_empty() => {
+            Ok(name.into())
+        }
         _ => Err(format!("{text:?} is not deploy/NAME")),
     }
 }

@@ -12,7 +12,10 @@ pub(crate) struct Table {
 }
 
 impl Table {
-    pub(crate) fn new(header: impl IntoIterator<Item = &'static str>, empty: &'static str) -> Table {
+    pub(crate) fn new(
+        header: impl IntoIterator<Item = &'static str>,
+        empty: &'static str,
+    ) -> Table {
         Table {
             title: None,
             header: header.into_iter().collect(),
@@ -31,7 +34,9 @@ impl Table {
     }
 
     pub(crate) fn render(&self) -> String {
-        let mut text = self.title.map_or(String::new(), |title| format!("{title}\n"));
+        let mut text = self
+            .title
+            .map_or(String::new(), |title| format!("{title}\n"));
         if self.rows.is_empty() {
             text.push_str(self.empty);
             text.push('\n');

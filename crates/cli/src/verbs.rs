@@ -182,8 +182,12 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Check(args) => block_on(check::run(args, context)),
         Verb::Proxy(Proxy::List(args)) => block_on(proxy_list::run(args, context)),
         Verb::Proxy(Proxy::Config(args)) => block_on(proxy_config::run(args, context)),
-        Verb::Proxy(Proxy::Sidecar(args)) => block_on(proxy_run::run(args, catamaran_proxy::Role::Sidecar)),
-        Verb::Proxy(Proxy::Gateway(args)) => block_on(proxy_run::run(args, catamaran_proxy::Role::Gateway)),
+        Verb::Proxy(Proxy::Sidecar(args)) => {
+            block_on(proxy_run::run(args, catamaran_proxy::Role::Sidecar))
+        }
+        Verb::Proxy(Proxy::Gateway(args)) => {
+            block_on(proxy_run::run(args, catamaran_proxy::Role::Gateway))
+        }
         Verb::Trust(Trust::Show(args)) => trust_show::run(args, context),
         Verb::Trust(Trust::Renew(args)) => block_on(trust_renew::run(args, context)),
         Verb::Trust(Trust::Export(args)) => trust_export::run(args, context),
@@ -202,7 +206,9 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
 }
 
 fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build();
     let runtime = runtime.map_err(|error| Failure::Program(format!("no threads: {error}")))?;
     let outcome = runtime.block_on(work);
     // What still reads the terminal must not hold us.

@@ -7,7 +7,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio::time::{Instant, sleep};
 
-use crate::fleet::{ClusterDir, FleetDir, FleetError, Isolation};
+use crate::fleet::{ClusterDir, FleetDir, FleetError, Isolation, Lock};
 use crate::launch::{LAUNCH_FAILED, LaunchSpec, log_file};
 use crate::node::PodRecord;
 use crate::running::Running;
@@ -172,14 +172,7 @@ pub async fn stop_cluster(
     patience: Duration,
 ) -> Result<(), LifecycleError> {
     let fleet = cluster.fleet().read()?;
-    if how == Stop::Drain && node_answers(cluster).await {
-        let asked = node::ask(&cluster.node_socket(), "POST", "/v1/stop").await;
-        tracing::debug!(?asked, "the node was asked to stop");
-        let deadline = Instant::now() + patience;
-        while alive(&cluster.node_record()) && Instant::now() < deadline {
-            sleep(POLL).await;
-        }
-    }
+    let _no_node_starts_meanwhile = end_node(cluster, how, patience).await?;
     kill_everything(cluster).await?;
     if how == Stop::Drain {
         node::forget_pods(cluster);
@@ -220,6 +213,46 @@ pub async fn down(fleet: &FleetDir, how: Stop, patience: Duration) -> Result<(),
         remove_namespaces(&netns::of_fleet(&known))?;
     }
     first
+}
+
+/// Ends the node, also one that is just starting, and keeps another from starting for as long as the lock is held.
+async fn end_node(
+    cluster: &ClusterDir,
+    how: Stop,
+    patience: Duration,
+) -> Result<Lock, LifecycleError> {
+    if !cluster.run().is_dir() {
+        cluster.make_folders()?;
+    }
+    let gentle_until = Instant::now()
+        + if how == Stop::Drain {
+            patience
+        } else {
+            Duration::ZERO
+        };
+    let mut asked = false;
+    loop {
+        if let Some(lock) = cluster.try_node_lock()? {
+            return Ok(lock);
+        }
+        if Instant::now() < gentle_until {
+            if !asked && node_answers(cluster).await {
+                let answer = node::ask(&cluster.node_socket(), "POST", "/v1/stop").await;
+                asked = answer.is_ok_and(|(status, _)| status == 202);
+            }
+        } else if Instant::now() < gentle_until + KILL_WAIT {
+            let node = Running::read(&cluster.node_record());
+            if let Some(node) = node.filter(|node| Some(node) != Running::this().as_ref()) {
+                node.kill_session();
+            }
+        } else {
+            let name = cluster.name();
+            return Err(LifecycleError::Remains(format!(
+                "the node of cluster {name}"
+            )));
+        }
+        sleep(POLL).await;
+    }
 }
 
 async fn kill_everything(cluster: &ClusterDir) -> Result<(), LifecycleError> {

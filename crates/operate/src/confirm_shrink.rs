@@ -21,7 +21,10 @@ pub async fn confirm_shrink(
         who: format!("the control plane of {mesh}"),
         reason,
     };
-    match control_plane::ask(&socket, "POST", &path).await.map_err(no_answer)? {
+    match control_plane::ask(&socket, "POST", &path)
+        .await
+        .map_err(no_answer)?
+    {
         (200, _) => Ok(()),
         (_, said) => Err(OperateError::NotHeld {
             what: format!("{mesh} holds nothing back for {cluster}"),

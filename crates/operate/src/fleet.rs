@@ -159,10 +159,7 @@ fn instances_in(home: &ClusterDir) -> Result<Vec<Instance>, OperateError> {
     Ok(instances_of(home, &objects))
 }
 
-pub(crate) fn instances_of(
-    home: &ClusterDir,
-    objects: &BTreeMap<ObjectKey, Arc<Object>>,
-) -> Vec<Instance> {
+fn instances_of(home: &ClusterDir, objects: &BTreeMap<ObjectKey, Arc<Object>>) -> Vec<Instance> {
     let members: Vec<Member> = (objects.values())
         .filter_map(|object| match &**object {
             Object::Cluster(cluster) => cluster.member().ok(),

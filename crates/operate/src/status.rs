@@ -12,7 +12,7 @@ use catamaran_model::MemberMode;
 use serde::{Deserialize, Serialize};
 
 use crate::control_plane::{self, ProxyCount};
-use crate::fleet::{Instance, instances_of};
+use crate::fleet::Instance;
 use crate::mesh_list::{MeshRow, list_meshes};
 use crate::{Fleet, OperateError};
 
@@ -226,35 +226,33 @@ async fn node_problems(dir: &ClusterDir) -> Vec<String> {
 /// The gateways that clusters say they have, with those that instances know besides (given by hand).
 async fn gateways(fleet: &Fleet) -> Result<Vec<GatewayRow>, OperateError> {
     let mut found: BTreeMap<(String, String), GatewayRow> = BTreeMap::new();
+    let mut add = |cluster: String, network: String, address: String, knows: Option<&Instance>| {
+        let key = (cluster.clone(), address.clone());
+        let row = found.entry(key).or_insert(GatewayRow {
+            cluster,
+            network,
+            address,
+            known_to: Vec::new(),
+        });
+        row.known_to
+            .extend(knows.map(|instance| instance.spec.name.to_string()));
+    };
     for dir in fleet.clusters()? {
-        let objects = write::status(&dir)?;
-        for (network, address) in gateways_in(&objects) {
-            let cluster = dir.name().to_string();
-            let key = (cluster.clone(), address.clone());
-            found.insert(
-                key,
-                GatewayRow {
-                    cluster,
-                    network,
-                    address,
-                    known_to: Vec::new(),
-                },
-            );
+        for (network, address) in gateways_in(&write::status(&dir)?) {
+            add(dir.name().to_string(), network, address, None);
         }
-        for instance in instances_of(&dir, &write::objects(&dir)?) {
-            let Ok(status) = control_plane::status(&dir).await else {
-                continue;
-            };
-            for gateway in status.gateways {
-                let key = (gateway.cluster.clone(), gateway.address.clone());
-                let row = found.entry(key).or_insert(GatewayRow {
-                    cluster: gateway.cluster,
-                    network: gateway.network,
-                    address: gateway.address,
-                    known_to: Vec::new(),
-                });
-                row.known_to.push(instance.spec.name.to_string());
-            }
+    }
+    for instance in fleet.instances()? {
+        let Ok(status) = control_plane::status(&instance.home).await else {
+            continue;
+        };
+        for gateway in status.gateways {
+            add(
+                gateway.cluster,
+                gateway.network,
+                gateway.address,
+                Some(&instance),
+            );
         }
     }
     Ok(found.into_values().collect())

@@ -348,8 +348,9 @@ impl Traffic {
 
     fn look_at_sockets(&self, carrier: &Carrier) {
         let states = carrier.sockets().states();
-        let bound = states.values().all(|state| *state == SocketState::Bound);
-        set(&self.readiness.listeners, bound && !states.is_empty());
+        let wanting = states.values().any(|state| matches!(state, SocketState::Failed(_)));
+        let bound = states.values().any(|state| *state == SocketState::Bound);
+        set(&self.readiness.listeners, bound && !wanting);
     }
 }
 

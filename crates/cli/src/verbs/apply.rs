@@ -34,7 +34,9 @@ const MAX_MANIFEST: u64 = 8 << 20;
 pub(super) fn read(path: &Path) -> Result<String, Failure> {
     let mut text = String::new();
     let read = match path.as_os_str() == "-" {
-        true => std::io::stdin().take(MAX_MANIFEST).read_to_string(&mut text),
+        true => std::io::stdin()
+            .take(MAX_MANIFEST)
+            .read_to_string(&mut text),
         false => std::fs::File::open(path)
             .and_then(|file| file.take(MAX_MANIFEST).read_to_string(&mut text)),
     };

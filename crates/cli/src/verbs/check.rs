@@ -48,8 +48,15 @@ fn text(report: &CheckReport, context: &Context) -> String {
             Verdict::Fail => glyphs.fail,
             Verdict::Skip => glyphs.skip,
         };
-        let skipped = if check.verdict == Verdict::Skip { "skipped: " } else { "" };
-        text.push_str(&format!("  {glyph} {:<22} {skipped}{}\n", check.id, check.seen));
+        let skipped = if check.verdict == Verdict::Skip {
+            "skipped: "
+        } else {
+            ""
+        };
+        text.push_str(&format!(
+            "  {glyph} {:<22} {skipped}{}\n",
+            check.id, check.seen
+        ));
         for (word, said) in [("cause", &check.cause), ("fix", &check.fix)] {
             if !said.is_empty() {
                 text.push_str(&format!("    {:<22} {word:<7} {said}\n", ""));
@@ -58,7 +65,10 @@ fn text(report: &CheckReport, context: &Context) -> String {
     }
     let from = match report.checked_from.is_empty() {
         true => String::new(),
-        false => format!(" · gateways probed from {}", report.checked_from.join(" and ")),
+        false => format!(
+            " · gateways probed from {}",
+            report.checked_from.join(" and ")
+        ),
     };
     text.push_str(&format!(
         "{} passed, {} failed, {} warnings, {} skipped{from}\n",

@@ -1,7 +1,9 @@
 use std::time::Duration;
 
 use catamaran_model::{ClusterId, MemberMode, MeshName};
-use catamaran_operate::{AddCluster, MeshState, RUNNING_PATIENCE, add_cluster, show_mesh, wait_running};
+use catamaran_operate::{
+    AddCluster, MeshState, RUNNING_PATIENCE, add_cluster, show_mesh, wait_running,
+};
 
 use super::done;
 use crate::context::{Context, Effect, Outcome};
@@ -42,7 +44,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     };
     let mut job = context.job();
     add_cluster(&fleet, &add, &mut job).or_else_said("nothing was added")?;
-    settle(&fleet, &add.mesh, (!args.no_wait).then_some(args.timeout), &mut job).await?;
+    settle(
+        &fleet,
+        &add.mesh,
+        (!args.no_wait).then_some(args.timeout),
+        &mut job,
+    )
+    .await?;
     done()
 }
 
@@ -57,7 +65,10 @@ pub(super) async fn settle(
         return Ok(());
     };
     // One that does not run at all takes the change up when it does.
-    if matches!(show_mesh(fleet, mesh).await?.state, MeshState::Stopped | MeshState::Unreachable) {
+    if matches!(
+        show_mesh(fleet, mesh).await?.state,
+        MeshState::Stopped | MeshState::Unreachable
+    ) {
         return Ok(());
     }
     job.begin(&format!("{mesh} updating → running"));

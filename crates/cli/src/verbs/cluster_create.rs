@@ -44,7 +44,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let path = context.fleet_path()?;
     let isolation = args.isolation.map(Isolation::from);
     let fleet = Fleet::open_or_create(path, isolation, program()?).or_else_said(effect)?;
-    create_cluster(&fleet, &args.cluster, args.network.as_ref(), &mut context.job())
-        .or_else_said(effect)?;
+    create_cluster(
+        &fleet,
+        &args.cluster,
+        args.network.as_ref(),
+        &mut context.job(),
+    )
+    .or_else_said(effect)?;
     done()
 }

@@ -14,7 +14,14 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
 }
 
 pub(super) fn table(rows: &[ClusterRow]) -> Table {
-    let header = ["CLUSTER", "STATE", "PHYSICAL NETWORK", "MANAGED BY", "DISCOVERED BY", "PODS READY"];
+    let header = [
+        "CLUSTER",
+        "STATE",
+        "PHYSICAL NETWORK",
+        "MANAGED BY",
+        "DISCOVERED BY",
+        "PODS READY",
+    ];
     let mut table = Table::new(header, "no clusters");
     for row in rows {
         table.row([

@@ -29,6 +29,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let mut job = context.job();
     let removed = remove_cluster(&fleet, &args.mesh, &args.cluster, &mut job);
     removed.or_else_said("nothing was removed")?;
-    settle(&fleet, &args.mesh, (!args.no_wait).then_some(args.timeout), &mut job).await?;
+    settle(
+        &fleet,
+        &args.mesh,
+        (!args.no_wait).then_some(args.timeout),
+        &mut job,
+    )
+    .await?;
     done()
 }

@@ -12,7 +12,9 @@ use crate::context::{Context, Failure, Outcome};
 
 /// Run the control plane of an instance (a program; the node of its cluster starts it).
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012")]
+#[command(
+    after_help = "Examples:\n  catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012"
+)]
 pub(crate) struct Args {
     /// The managed cluster.
     #[arg(long)]

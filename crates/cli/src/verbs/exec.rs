@@ -40,5 +40,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
         exec_command(&fleet, &place, &args.command).or_else_said("nothing was run")?;
     // Returns only when it failed.
     let error = command.exec();
-    Err(Failure::Program(format!("the command could not be started: {error}")))
+    Err(Failure::Program(format!(
+        "the command could not be started: {error}"
+    )))
 }

@@ -26,7 +26,9 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args) -> Outcome {
-    let proxy = std::env::var("http_proxy").ok().filter(|proxy| !proxy.is_empty());
+    let proxy = std::env::var("http_proxy")
+        .ok()
+        .filter(|proxy| !proxy.is_empty());
     let config = LoadConfig {
         url: load::url(&args.url)?,
         rate: args.rate,
@@ -35,6 +37,8 @@ pub(crate) async fn run(args: Args) -> Outcome {
         patience: args.patience,
         proxy: proxy.as_deref().map(load::proxy).transpose()?,
     };
-    load::run(config).await.map_err(|error| Failure::Program(format!("standard output: {error}")))?;
+    load::run(config)
+        .await
+        .map_err(|error| Failure::Program(format!("standard output: {error}")))?;
     done()
 }

@@ -56,7 +56,8 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
         let read = file
             .seek(SeekFrom::Start(at))
             .and_then(|_| file.take(MAX_NEWS).read_to_end(&mut news));
-        at += read.map_err(|error| Failure::Program(format!("{}: {error}", path.display())))? as u64;
+        at +=
+            read.map_err(|error| Failure::Program(format!("{}: {error}", path.display())))? as u64;
         let mut out = std::io::stdout().lock();
         if out.write_all(&news).and_then(|()| out.flush()).is_err() {
             return outcome;

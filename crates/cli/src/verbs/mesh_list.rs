@@ -14,7 +14,17 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
 }
 
 pub(super) fn table(rows: &[MeshRow]) -> Table {
-    let header = ["MESH", "STATE", "VERSION", "REGION", "MANAGES", "DISCOVERS", "PROXIES CURRENT", "ROOT", "REASON"];
+    let header = [
+        "MESH",
+        "STATE",
+        "VERSION",
+        "REGION",
+        "MANAGES",
+        "DISCOVERS",
+        "PROXIES CURRENT",
+        "ROOT",
+        "REASON",
+    ];
     let mut table = Table::new(header, "no meshes");
     for row in rows {
         let roots: Vec<String> = row.roots.iter().map(|root| short(root)).collect();
@@ -25,7 +35,10 @@ pub(super) fn table(rows: &[MeshRow]) -> Table {
             dash(row.region.as_ref()),
             row.manages.clone(),
             joined(&row.discovers),
-            dash(row.proxies.map(|count| format!("{}/{}", count.current, count.connected))),
+            dash(
+                row.proxies
+                    .map(|count| format!("{}/{}", count.current, count.connected)),
+            ),
             joined(&roots),
             row.reason.clone(),
         ]);

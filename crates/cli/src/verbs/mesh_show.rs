@@ -7,7 +7,9 @@ use crate::table::{Table, dash, joined};
 
 /// Show one instance: its state, its clusters, and what it knows of problems.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran mesh show mesh-1\n  catamaran mesh show mesh-1 -o yaml")]
+#[command(
+    after_help = "Examples:\n  catamaran mesh show mesh-1\n  catamaran mesh show mesh-1 -o yaml"
+)]
 pub(crate) struct Args {
     /// The instance.
     name: MeshName,
@@ -21,7 +23,8 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
 fn tables(row: &MeshRow) -> Vec<Table> {
     let mut clusters = members("Clusters");
     add_members(&mut clusters, row, false);
-    let mut problems = Table::new(["SEVERITY", "KIND", "OBJECT", "MESSAGE"], "none").titled("Problems");
+    let mut problems =
+        Table::new(["SEVERITY", "KIND", "OBJECT", "MESSAGE"], "none").titled("Problems");
     for problem in &row.problems {
         problems.row([
             problem.severity.clone(),
@@ -30,11 +33,23 @@ fn tables(row: &MeshRow) -> Vec<Table> {
             problem.message.clone(),
         ]);
     }
-    vec![mesh_list::table(std::slice::from_ref(row)), clusters, problems]
+    vec![
+        mesh_list::table(std::slice::from_ref(row)),
+        clusters,
+        problems,
+    ]
 }
 
 fn members(title: &'static str) -> Table {
-    let header = ["CLUSTER", "MODE", "NETWORK", "FRESHNESS", "GATEWAYS", "SERVICES", "ENDPOINTS"];
+    let header = [
+        "CLUSTER",
+        "MODE",
+        "NETWORK",
+        "FRESHNESS",
+        "GATEWAYS",
+        "SERVICES",
+        "ENDPOINTS",
+    ];
     Table::new(header, "none").titled(title)
 }
 

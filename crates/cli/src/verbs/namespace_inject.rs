@@ -22,6 +22,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let fleet = context.fleet()?;
-    inject_namespace(&fleet, &args.mesh, &args.namespace, !args.off, &mut context.job())?;
+    inject_namespace(
+        &fleet,
+        &args.mesh,
+        &args.namespace,
+        !args.off,
+        &mut context.job(),
+    )?;
     done()
 }

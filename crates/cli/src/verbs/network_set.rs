@@ -33,6 +33,12 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let fleet = context.fleet()?;
     let mut job = context.job();
     set_networks(&fleet, &args.mesh, &settings, &mut job)?;
-    settle(&fleet, &args.mesh, (!args.no_wait).then_some(args.timeout), &mut job).await?;
+    settle(
+        &fleet,
+        &args.mesh,
+        (!args.no_wait).then_some(args.timeout),
+        &mut job,
+    )
+    .await?;
     done()
 }

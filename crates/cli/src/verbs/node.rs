@@ -4,8 +4,8 @@ use catamaran_model::ClusterId;
 use catamaran_operate::OperateError;
 use catamaran_process::Process;
 
-use super::done;
 use super::control_plane::process_config;
+use super::done;
 use crate::context::{Context, Failure, Outcome};
 
 /// Run the node of a local cluster (a program; `cluster start` starts it).
@@ -19,7 +19,9 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let path = context.fleet_path()?;
-    let (cluster, _) = FleetDir::at(path).existing(&args.cluster).map_err(OperateError::from)?;
+    let (cluster, _) = FleetDir::at(path)
+        .existing(&args.cluster)
+        .map_err(OperateError::from)?;
     let config = Config::new(cluster).map_err(|error| Failure::Program(error.to_string()))?;
     let process = Process::start(process_config("node"));
     let stopping = process.stopping();

@@ -17,7 +17,8 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args) -> Outcome {
     let reached = probe::probe(args.address, args.sni.as_deref()).await;
-    let line = serde_json::to_string(&reached).map_err(|error| Failure::Program(error.to_string()))?;
+    let line =
+        serde_json::to_string(&reached).map_err(|error| Failure::Program(error.to_string()))?;
     println!("{line}");
     done()
 }

@@ -14,7 +14,9 @@ pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
 }
 
 fn table(rows: &[ProxyRow]) -> Table {
-    let header = ["PROXY", "CLUSTER", "MESH", "ROLE", "STATE", "ADDRESS", "DETAIL"];
+    let header = [
+        "PROXY", "CLUSTER", "MESH", "ROLE", "STATE", "ADDRESS", "DETAIL",
+    ];
     let mut table = Table::new(header, "no proxies");
     for row in rows {
         table.row([

@@ -3,7 +3,9 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use catamaran_model::{ClusterDomain, ClusterId, MeshName, Namespace, PodName, ServiceAccount, TrustDomain};
+use catamaran_model::{
+    ClusterDomain, ClusterId, MeshName, Namespace, PodName, ServiceAccount, TrustDomain,
+};
 use catamaran_process::Process;
 use catamaran_proxy::{Capture, Config, Role};
 

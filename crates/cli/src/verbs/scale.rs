@@ -7,7 +7,9 @@ use crate::parse::deployment;
 
 /// Set how many pods a Deployment has.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran scale deploy/sleep --replicas 0 --cluster cluster-1")]
+#[command(
+    after_help = "Examples:\n  catamaran scale deploy/sleep --replicas 0 --cluster cluster-1"
+)]
 pub(crate) struct Args {
     /// deploy/NAME
     #[arg(value_parser = deployment, value_name = "deploy/NAME")]
@@ -25,6 +27,12 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let fleet = context.fleet()?;
-    let row = scale(&fleet, &args.cluster, &args.namespace, &args.target, args.replicas)?;
+    let row = scale(
+        &fleet,
+        &args.cluster,
+        &args.namespace,
+        &args.target,
+        args.replicas,
+    )?;
     context.show(&row, || vec![table(std::slice::from_ref(&row))])
 }

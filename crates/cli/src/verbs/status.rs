@@ -22,7 +22,18 @@ fn tables(status: &FleetStatus) -> Vec<Table> {
         status.dir.clone(),
         format!("{}/{}", status.proxies.current, status.proxies.connected),
     ]);
-    let mut links = Table::new(["MESH", "CLUSTER", "MODE", "NETWORK", "FRESHNESS", "GATEWAYS"], "none").titled("Known clusters");
+    let mut links = Table::new(
+        [
+            "MESH",
+            "CLUSTER",
+            "MODE",
+            "NETWORK",
+            "FRESHNESS",
+            "GATEWAYS",
+        ],
+        "none",
+    )
+    .titled("Known clusters");
     for mesh in &status.meshes {
         for member in &mesh.clusters {
             links.row([
@@ -35,7 +46,8 @@ fn tables(status: &FleetStatus) -> Vec<Table> {
             ]);
         }
     }
-    let mut gateways = Table::new(["CLUSTER", "NETWORK", "ADDRESS", "KNOWN TO"], "none").titled("Gateways");
+    let mut gateways =
+        Table::new(["CLUSTER", "NETWORK", "ADDRESS", "KNOWN TO"], "none").titled("Gateways");
     for gateway in &status.gateways {
         gateways.row([
             gateway.cluster.clone(),
@@ -44,7 +56,8 @@ fn tables(status: &FleetStatus) -> Vec<Table> {
             joined(&gateway.known_to),
         ]);
     }
-    let mut problems = Table::new(["SEVERITY", "SAID BY", "KIND", "OBJECT", "MESSAGE"], "none").titled("Problems");
+    let mut problems =
+        Table::new(["SEVERITY", "SAID BY", "KIND", "OBJECT", "MESSAGE"], "none").titled("Problems");
     for problem in &status.problems {
         problems.row([
             problem.severity.clone(),

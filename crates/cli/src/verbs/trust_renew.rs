@@ -19,6 +19,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    renew_trust(&context.fleet()?, &args.mesh, args.timeout, &mut context.job()).await?;
+    renew_trust(
+        &context.fleet()?,
+        &args.mesh,
+        args.timeout,
+        &mut context.job(),
+    )
+    .await?;
     done()
 }

@@ -39,10 +39,15 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let url = load::url(&args.url)?;
     let from = Place::parse(&args.from, &args.namespace)?;
     let manner = match args.rate {
-        Some(rate) => Manner::Rate { rate, time: args.time },
+        Some(rate) => Manner::Rate {
+            rate,
+            time: args.time,
+        },
         None => Manner::Count(args.count),
     };
-    let tally = verify(&context.fleet()?, &from, &url, manner).await.or_else_said("no call was made")?;
+    let tally = verify(&context.fleet()?, &from, &url, manner)
+        .await
+        .or_else_said("no call was made")?;
     context.show(&tally, || tables(&tally))?;
     Ok(match tally.failed {
         0 => ExitCode::SUCCESS,
@@ -51,7 +56,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
 }
 
 fn tables(tally: &Tally) -> Vec<Table> {
-    let mut sum = Table::new(["SENT", "OK", "FAILED", "LONGEST GAP", "P50", "P99", "MAX"], "");
+    let mut sum = Table::new(
+        ["SENT", "OK", "FAILED", "LONGEST GAP", "P50", "P99", "MAX"],
+        "",
+    );
     let ms = |value: f64| format!("{value:.1} ms");
     sum.row([
         tally.sent.to_string(),

@@ -306,11 +306,20 @@ fn a_pod_has_its_own_names_mounts_and_capture() {
     fleet.leave(node);
     netns::remove(&netns.network()).unwrap();
     let _node = fleet.node(&c);
-    fleet.wait("the pod in a new namespace", || {
-        match said("curl -sS --max-time 5 --http0.9 192.0.2.1:80").as_str() {
-            "outbound\n" => Ok(()),
-            other => Err(other.to_owned()),
-        }
+    let again = fleet.wait("the pod in a new namespace", || {
+        let found = fleet
+            .pods(&c)?
+            .into_iter()
+            .find(|found| found.ready && found.name == pod.name);
+        found
+            .filter(|found| found.processes != pod.processes)
+            .ok_or_else(|| "not yet".into())
     });
+    assert_eq!(again.ip, pod.ip);
+    assert_eq!(
+        said("curl -sS --max-time 5 --http0.9 192.0.2.1:80"),
+        "outbound\n"
+    );
     fleet.down();
+    assert_eq!(netns::of_fleet(&fleet.dir.read().unwrap()), [""; 0]);
 }
