@@ -21,9 +21,6 @@ use crate::launch::NETNS_FOLDER;
 
 pub mod capture;
 
-/// The hardware address of every network's router: locally administered, and alone on its own bridge.
-const ROUTER_MAC: &str = "02:00:0a:00:00:01";
-
 /// Why a namespace could not be made or removed.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {

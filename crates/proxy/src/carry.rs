@@ -93,6 +93,9 @@ pub enum SocketState {
     Bound,
     /// It does not, and is tried again every second. The reason is the system's.
     Failed(String),
+    /// It does not because our user may not take this port. It is tried again as well, but nobody waits for it: everything else
+    /// is carried.
+    Denied(String),
 }
 
 /// The sockets of all workers, for readiness and the admin page.
@@ -110,13 +113,18 @@ impl Sockets {
     }
 
     fn bound(&self, address: SocketAddr) {
-        if let Some(SocketState::Failed(_)) = self.lock().insert(address, SocketState::Bound) {
+        if let Some(SocketState::Failed(_) | SocketState::Denied(_)) =
+            self.lock().insert(address, SocketState::Bound)
+        {
             tracing::info!(%address, "the socket is bound now");
         }
     }
 
     fn failed(&self, address: SocketAddr, error: &io::Error) {
-        let state = SocketState::Failed(error.to_string());
+        let state = match error.kind() {
+            io::ErrorKind::PermissionDenied => SocketState::Denied(error.to_string()),
+            _ => SocketState::Failed(error.to_string()),
+        };
         if self.lock().insert(address, state.clone()) != Some(state) {
             tracing::warn!(%address, %error, "a socket cannot be bound; it is tried again every second");
         }

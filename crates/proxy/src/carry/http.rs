@@ -596,6 +596,10 @@ impl Exchange<'_> {
                 Err(failure) => failure,
             };
             told.failed(&failure.text);
+            // Nobody alive had the request, so its first repetition burdens nobody twice: the budget is not for it, or all but a
+            // fifth of what waits on a connection would be lost when its far side goes silent.
+            let reached_nobody =
+                matches!(failure.outcome, Outcome::ConnectFailure | Outcome::Unanswered) && told.attempts == 1;
             let repeatable = self.repeatable(forward, failure.outcome, told);
             in_flight.finish(failure.outcome);
             let deadline = self.deadline.map(Instant::into_std);
