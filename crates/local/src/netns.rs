@@ -133,7 +133,9 @@ impl Network {
         }
         remove(&network)?;
         add(&network)?;
-        let mut batch = String::from("link set lo up\nlink add br0 type bridge\n");
+        // A bridge without an address of its own takes the lowest one of its ports: with each new pod it might change, and what
+        // its pods hold for their router would lead nowhere until they ask again.
+        let mut batch = format!("link set lo up\nlink add br0 address {ROUTER_MAC} type bridge\n");
         let _ = writeln!(batch, "addr add {router}/16 dev br0\nlink set br0 up");
         let _ = writeln!(
             batch,

@@ -170,7 +170,7 @@ impl Admin {
             let state = match state {
                 SocketState::Bound => "bound".to_owned(),
                 SocketState::Failed(why) => format!("failed: {why}"),
-                SocketState::Forbidden(why) => format!("forbidden: {why}"),
+                SocketState::Denied(why) => format!("denied: {why}"),
             };
             (address.to_string(), Json::from(state))
         });

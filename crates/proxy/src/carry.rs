@@ -93,16 +93,9 @@ pub enum SocketState {
     Bound,
     /// It does not, and is tried again every second. The reason is the system's.
     Failed(String),
-    /// This user may not listen there: a port below 1024, as an ordinary user without namespaces. Trying again costs nothing,
-    /// and what else the proxy carries does not wait for it.
-    Forbidden(String),
-}
-
-impl SocketState {
-    /// Whether the proxy can be ready with it.
-    pub(crate) fn settled(&self) -> bool {
-        !matches!(self, SocketState::Failed(_))
-    }
+    /// It does not because our user may not take this port. It is tried again as well, but nobody waits for it: everything else
+    /// is carried.
+    Denied(String),
 }
 
 /// The sockets of all workers, for readiness and the admin page.
@@ -120,15 +113,16 @@ impl Sockets {
     }
 
     fn bound(&self, address: SocketAddr) {
-        let before = self.lock().insert(address, SocketState::Bound);
-        if before.is_some_and(|before| before != SocketState::Bound) {
+        if let Some(SocketState::Failed(_) | SocketState::Denied(_)) =
+            self.lock().insert(address, SocketState::Bound)
+        {
             tracing::info!(%address, "the socket is bound now");
         }
     }
 
     fn failed(&self, address: SocketAddr, error: &io::Error) {
         let state = match error.kind() {
-            io::ErrorKind::PermissionDenied => SocketState::Forbidden(error.to_string()),
+            io::ErrorKind::PermissionDenied => SocketState::Denied(error.to_string()),
             _ => SocketState::Failed(error.to_string()),
         };
         if self.lock().insert(address, state.clone()) != Some(state) {

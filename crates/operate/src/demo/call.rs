@@ -1,5 +1,6 @@
 //! Step 5: `sleep` calls `helloworld`, from both clusters.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use catamaran_model::ClusterId;
@@ -66,14 +67,13 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
     let cluster = &side.cluster;
     let curl = "for i in $(seq 1 10); do curl -s helloworld:5000/hello; done";
     stage.typed(format!("exec {cluster} deploy/sleep -- sh -c '{curl}'"));
-    both_answer(stage, &place).await?;
+    let first = both_answer(stage, &place).await?;
     stage
         .job
         .note(format!("both versions answer sleep in {cluster}"));
     stage.typed(format!(
         "verify {URL} --from {cluster}/deploy/sleep -n {CALLS}"
     ));
-    let before = logged(stage, &place)?.0;
     let tally = verify(&stage.fleet, &place, &load::url(URL)?, Manner::Count(CALLS)).await?;
     stage
         .report
@@ -82,7 +82,7 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
     stage
         .job
         .note(format!("from {cluster}   {}", words(&tally)));
-    let crossed = crossed(stage, &place, before, tally.sent).await?;
+    let crossed = crossed(stage, &place, first, tally.sent).await?;
     stage.report.gateway_calls += crossed;
     let both = ["v1", "v2"]
         .iter()
@@ -97,20 +97,22 @@ async fn from(stage: &mut Stage<'_>, side: &Side) -> Result<(), OperateError> {
     Ok(())
 }
 
-/// Waits until both versions answer, without a failure.
-pub(super) async fn both_answer(stage: &Stage<'_>, place: &Place) -> Result<(), OperateError> {
+/// Waits until both versions answer, without a failure. Gives how many calls that took.
+async fn both_answer(stage: &Stage<'_>, place: &Place) -> Result<usize, OperateError> {
     let url = load::url(URL)?;
     let what = format!("answers of both versions at {place}");
     let look = format!(
         "see `catamaran logs {} {} -c {SIDECAR}`",
         place.cluster, place.target
     );
+    let made = AtomicUsize::new(0);
     wait::until(&what, MIX_PATIENCE, &look, || async {
         let tally = verify(&stage.fleet, place, &url, Manner::Count(4)).await;
         let tally = tally.map_err(|error| error.to_string())?;
+        made.fetch_add(tally.sent, Ordering::Relaxed);
         let both = tally.versions.contains_key("v1") && tally.versions.contains_key("v2");
         match both && tally.failed == 0 {
-            true => Ok(()),
+            true => Ok(made.load(Ordering::Relaxed)),
             false => Err(words(&tally) + &errors(&tally)),
         }
     })
@@ -134,11 +136,11 @@ async fn scale_sleep(
     Ok(())
 }
 
-/// How many of the last calls of a pod crossed a gateway, by its sidecar's access log.
+/// How many of the last `sent` calls of a pod, which made `first` calls before, crossed a gateway, by its sidecar's access log.
 async fn crossed(
     stage: &Stage<'_>,
     place: &Place,
-    before: usize,
+    first: usize,
     sent: usize,
 ) -> Result<usize, OperateError> {
     let mesh = (stage.fleet.instances()?.into_iter())
@@ -150,23 +152,20 @@ async fn crossed(
         .collect();
     let look = "see the folder logs/ of the cluster";
     wait::until("the sidecar's access log", LOG_PATIENCE, look, || async {
-        let (lines, hosts) = logged(stage, place).map_err(|error| error.to_string())?;
-        match lines.saturating_sub(before) {
-            new if new < sent => Err(format!("it names {new} of {sent} calls")),
-            new => {
-                let last = &hosts[hosts.len() - new.min(hosts.len())..];
-                Ok(last.iter().filter(|host| gateways.contains(host)).count())
+        let text = logs(&stage.fleet, place, Some(SIDECAR), LOG_LINES);
+        let text = text.map_err(|error| error.to_string())?;
+        let hosts: Vec<String> = text.lines().filter_map(upstream).collect();
+        match hosts.len() {
+            seen if seen < first + sent => {
+                Err(format!("it names {seen} of {} calls", first + sent))
             }
+            seen => Ok(hosts[seen - sent..]
+                .iter()
+                .filter(|host| gateways.contains(host))
+                .count()),
         }
     })
     .await
-}
-
-/// How many calls of `helloworld` a pod's sidecar logged, and to which address each one went.
-fn logged(stage: &Stage<'_>, place: &Place) -> Result<(usize, Vec<String>), OperateError> {
-    let text = logs(&stage.fleet, place, Some(SIDECAR), LOG_LINES)?;
-    let hosts: Vec<String> = text.lines().filter_map(upstream).collect();
-    Ok((hosts.len(), hosts))
 }
 
 /// The address that a line of the access log says a call of `helloworld` went to.
@@ -209,7 +208,7 @@ fn bar(part: usize, whole: usize) -> String {
     const EIGHTHS: [char; 8] = ['\u{20}', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let eighths = part * 160 / whole.max(1);
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     bar

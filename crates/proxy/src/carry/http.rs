@@ -596,9 +596,18 @@ impl Exchange<'_> {
                 Err(failure) => failure,
             };
             told.failed(&failure.text);
-            let retry = self.may_retry(forward, failure.outcome, told);
+            // Nobody alive had the request, so its first repetition burdens nobody twice: the budget is not for it, or all but a
+            // fifth of what waits on a connection would be lost when its far side goes silent.
+            let reached_nobody =
+                matches!(failure.outcome, Outcome::ConnectFailure | Outcome::Unanswered) && told.attempts == 1;
+            let repeatable = self.repeatable(forward, failure.outcome, told);
             in_flight.finish(failure.outcome);
-            if retry {
+            let deadline = self.deadline.map(Instant::into_std);
+            if repeatable
+                && worker
+                    .room_to_retry(&in_flight.forward.cluster, deadline)
+                    .await
+            {
                 // the first repetition goes elsewhere, where there is nothing to wait for
                 if told.attempts > 1 {
                     self.pause(&in_flight.forward, told.attempts - 1).await;
@@ -639,6 +648,12 @@ impl Exchange<'_> {
     }
 
     fn may_retry(&self, forward: &Forward, outcome: Outcome, told: &Told) -> bool {
+        let view = self.channel.worker.view.borrow();
+        self.repeatable(forward, outcome, told) && view.may_retry(&forward.cluster)
+    }
+
+    /// Whether an attempt that ended so may be repeated, as far as the request and its route go.
+    fn repeatable(&self, forward: &Forward, outcome: Outcome, told: &Told) -> bool {
         let Some(policy) = &forward.retry else {
             return false;
         };
@@ -651,12 +666,6 @@ impl Exchange<'_> {
             && self
                 .deadline
                 .is_none_or(|deadline| Instant::now() < deadline)
-            && self
-                .channel
-                .worker
-                .view
-                .borrow()
-                .may_retry(&forward.cluster)
     }
 
     /// Waits before a repetition, as long as the policy says for the `count`-th.

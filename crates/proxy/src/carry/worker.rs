@@ -4,17 +4,21 @@ use std::cell::{Cell, Ref, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use catamaran_decide::{Cluster, Forward, Outcome, Table, Verdict, View};
 use catamaran_identity::Credentials;
 use catamaran_model::{ClusterName, Timestamp};
 use tokio::sync::{Notify, Semaphore, watch};
+use tokio::time::timeout_at;
 
 use super::Settings;
 use super::pool::Pools;
 use super::tls::{Configs, HANDSHAKES};
 use crate::report::{Flags, Party, Reporter, Scribe, Security, Subject, SubjectId};
+
+/// How long a request may wait for the retry budget.
+const BUDGET_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One worker's share of the proxy. Everything on its thread holds it by `Rc`.
 pub(crate) struct Worker {
@@ -36,6 +40,7 @@ pub(crate) struct Worker {
     seed: u64,
     connections: Cell<usize>,
     emptied: Notify,
+    repeated: Notify,
 }
 
 impl Worker {
@@ -70,6 +75,7 @@ impl Worker {
             seed,
             connections: Cell::new(0),
             emptied: Notify::new(),
+            repeated: Notify::new(),
         })
     }
 
@@ -120,6 +126,20 @@ impl Worker {
             forward,
             done: false,
         }
+    }
+
+    /// Waits until the budget has room for one more repetition, for at most [`BUDGET_PATIENCE`] and not beyond `deadline`.
+    /// Many requests that lose one connection at once are so repeated a few at a time, and none is lost for their number.
+    pub(crate) async fn room_to_retry(&self, cluster: &Cluster, deadline: Option<Instant>) -> bool {
+        let patience = Instant::now() + BUDGET_PATIENCE;
+        let end = deadline.map_or(patience, |deadline| deadline.min(patience));
+        while !self.view.borrow().may_retry(cluster) {
+            let changed = timeout_at(end.into(), self.repeated.notified()).await;
+            if changed.is_err() {
+                return self.view.borrow().may_retry(cluster);
+            }
+        }
+        true
     }
 
     /// Acts on what evidence changed: connections to a suspect are worth nothing.
@@ -263,6 +283,9 @@ impl InFlight {
             self.forward.endpoint.address,
             &self.forward.cluster,
         );
+        if self.forward.attempt > 1 {
+            worker.repeated.notify_waiters();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use http_body_util::BodyExt;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 
 use fleet::{HELLO_SNI, PORT, Trust, callee, caller, calls, direct, gateway, takes, through};
 use programs::{Client, Wire, chunks, hello, http2_client, request, rude, text, whole};
@@ -472,6 +473,37 @@ async fn a_cut_wire_costs_a_get_two_waits_and_no_failure() {
         "{}",
         lost[0]["failure"]
     );
+}
+
+#[tokio::test]
+async fn a_cut_wire_costs_no_get_however_many_wait_on_it() {
+    let trust = Trust::new();
+    let (one, two) = (hello("one").await, hello("two").await);
+    let here = callee(&trust, 1, "helloworld", one.address);
+    let there = callee(&trust, 2, "helloworld", two.address);
+    let wire = Wire::to(there.inbound()).await;
+    let near = caller(
+        &trust,
+        vec![direct(here.inbound(), 1), through(wire.address, 1)],
+    );
+    let mut clients = Vec::new();
+    for _ in 0..60 {
+        let mut client = Client::to(near.outbound()).await;
+        assert_eq!(client.get("/hello").await.0, 200);
+        clients.push(client);
+    }
+    wire.cut();
+    let mut calls = JoinSet::new();
+    for mut client in clients {
+        calls.spawn(async move { client.get("/hello").await });
+    }
+    // A fifth of them is what the retry budget lets run at once.
+    while let Some(answer) = calls.join_next().await {
+        assert_eq!(answer.unwrap(), (200, "one\n".into()));
+    }
+    let log = near.end().await;
+    let lost = log.iter().filter(|line| line["attempts"] == 2).count();
+    assert!(lost >= 25, "half of the calls met the cut wire: {lost}");
 }
 
 #[tokio::test]
