@@ -50,8 +50,6 @@ pub(crate) enum Failure {
     Operate(Box<OperateError>, &'static str),
     /// One of our programs could not run.
     Program(String),
-    /// The command makes no sense.
-    Usage(String),
 }
 
 pub(crate) type Outcome = Result<ExitCode, Failure>;
@@ -67,7 +65,7 @@ impl Failure {
     pub(crate) fn print(&self) {
         let text = match self {
             Failure::Operate(error, effect) => words(error, effect),
-            Failure::Program(text) | Failure::Usage(text) => format!("error: {text}\n"),
+            Failure::Program(text) => format!("error: {text}\n"),
         };
         let _ = std::io::stderr().write_all(text.as_bytes());
     }
@@ -76,7 +74,6 @@ impl Failure {
         ExitCode::from(match self {
             Failure::Operate(error, _) => error.class().exit_code(),
             Failure::Program(_) => Class::Failed.exit_code(),
-            Failure::Usage(_) => Class::Usage.exit_code(),
         })
     }
 }

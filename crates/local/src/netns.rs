@@ -122,8 +122,8 @@ impl Network {
         if !works(&wan, "br0", None) {
             remove(&wan)?;
             add(&wan)?;
-            let batch = "link set lo up\nlink add br0 type bridge\nlink set br0 up\n";
-            in_ip(&wan, batch)?;
+            let batch = format!("link set lo up\n{BRIDGE}link set br0 up\n");
+            in_ip(&wan, &batch)?;
         }
         let router = self.addresses.router();
         if works(&network, "br0", Some(router))
@@ -133,9 +133,7 @@ impl Network {
         }
         remove(&network)?;
         add(&network)?;
-        // A bridge without an address of its own takes the lowest one of its ports: with each new pod it might change, and what
-        // its pods hold for their router would lead nowhere until they ask again.
-        let mut batch = format!("link set lo up\nlink add br0 address {ROUTER_MAC} type bridge\n");
+        let mut batch = format!("link set lo up\n{BRIDGE}");
         let _ = writeln!(batch, "addr add {router}/16 dev br0\nlink set br0 up");
         let _ = writeln!(
             batch,
@@ -391,6 +389,10 @@ fn sysctl(netns: &str, settings: &[(&str, &str)]) -> Result<(), NetnsError> {
         said: error.to_string(),
     })
 }
+
+/// A bridge with an address of its own. Without one it takes the lowest of its ports', so it would change when a pod comes,
+/// and everybody would talk to an address that nobody has until they ask again.
+const BRIDGE: &str = "link add br0 address 02:00:5e:10:00:01 type bridge\n";
 
 /// Links a namespace to the bridge in another one.
 fn attach(bridge: &str, port: &str, netns: &str, name: &str) -> Result<(), NetnsError> {

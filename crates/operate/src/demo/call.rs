@@ -208,7 +208,7 @@ fn bar(part: usize, whole: usize) -> String {
     const EIGHTHS: [char; 8] = ['\u{20}', '▏', '▎', '▍', '▌', '▋', '▊', '▉'];
     let eighths = part * 160 / whole.max(1);
     let mut bar = "█".repeat(eighths / 8);
-    if eighths % 8 > 0 {
+    if !eighths.is_multiple_of(8) {
         bar.push(EIGHTHS[eighths % 8]);
     }
     bar

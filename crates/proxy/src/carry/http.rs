@@ -598,16 +598,15 @@ impl Exchange<'_> {
             told.failed(&failure.text);
             // Nobody alive had the request, so its first repetition burdens nobody twice: the budget is not for it, or all but a
             // fifth of what waits on a connection would be lost when its far side goes silent.
-            let reached_nobody =
-                matches!(failure.outcome, Outcome::ConnectFailure | Outcome::Unanswered) && told.attempts == 1;
+            let reached_nobody = matches!(
+                failure.outcome,
+                Outcome::ConnectFailure | Outcome::Unanswered
+            ) && told.attempts == 1;
             let repeatable = self.repeatable(forward, failure.outcome, told);
             in_flight.finish(failure.outcome);
-            let deadline = self.deadline.map(Instant::into_std);
-            if repeatable
-                && worker
-                    .room_to_retry(&in_flight.forward.cluster, deadline)
-                    .await
-            {
+            let (cluster, deadline) = (&in_flight.forward.cluster, self.deadline);
+            let deadline = deadline.map(Instant::into_std);
+            if repeatable && (reached_nobody || worker.room_to_retry(cluster, deadline).await) {
                 // the first repetition goes elsewhere, where there is nothing to wait for
                 if told.attempts > 1 {
                     self.pause(&in_flight.forward, told.attempts - 1).await;
