@@ -61,6 +61,7 @@ pub(crate) struct Cli {
 }
 
 #[derive(Debug, Subcommand)]
+#[allow(clippy::large_enum_variant, reason = "parsed once, then taken apart")]
 pub(crate) enum Verb {
     /// Clusters of the fleet, and of an instance.
     #[command(subcommand)]

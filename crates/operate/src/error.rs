@@ -358,7 +358,7 @@ impl OperateError {
             OperateError::ManagedFromWithin { .. } => "CTM-C107",
             OperateError::OwnCluster { .. } => "CTM-C108",
             OperateError::Lifecycle(_) => "CTM-C201",
-            OperateError::UnknownMesh { purpose, .. } if purpose.is_empty() => "CTM-M101",
+            OperateError::UnknownMesh { purpose: "", .. } => "CTM-M101",
             OperateError::UnknownMesh { .. } => "CTM-T101",
             OperateError::MeshExists { .. } => "CTM-M102",
             OperateError::UnknownVersion { .. } => "CTM-M103",

@@ -149,7 +149,7 @@ pub async fn list_clusters(fleet: &Fleet) -> Result<Vec<ClusterRow>, OperateErro
     }
     let mut rows = Vec::new();
     for task in asked {
-        rows.extend(task.await.unwrap_or_else(|_| Ok(None))?);
+        rows.extend(task.await.unwrap_or(Ok(None))?);
     }
     Ok(rows)
 }

@@ -349,21 +349,3 @@ async fn work(
     let _ = keeper.await;
     let _ = tokio::time::timeout(worker.settings.drain, worker.emptied()).await;
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_port_that_the_user_may_not_have_does_not_keep_the_proxy_from_being_ready() {
-        let sockets = Sockets::default();
-        let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let settled = || sockets.states().values().all(SocketState::settled);
-        sockets.failed(address(80), &io::Error::from(io::ErrorKind::PermissionDenied));
-        assert!(settled(), "nobody can change it by waiting");
-        sockets.failed(address(5000), &io::Error::from(io::ErrorKind::AddrInUse));
-        assert!(!settled(), "another one may leave it yet");
-        sockets.bound(address(5000));
-        assert!(settled());
-    }
-}

@@ -22,7 +22,7 @@ use crate::control::{Control, ControlStatus};
 use crate::names::{NameServer, Scope};
 use crate::report::{Party, Report};
 use crate::uplink::Uplink;
-use crate::{Capture, Config, Role, ports};
+use crate::{Capture, Config, Role};
 
 /// How long connections under way may take to end when the proxy does. Less than the process has for all of its tasks.
 pub const DRAIN: Duration = Duration::from_secs(8);
@@ -346,17 +346,13 @@ impl Traffic {
         Ok(carrier)
     }
 
-    /// The proxy's own ports decide. A port of the workload that cannot be bound (80, say, for an ordinary user without capture) is
-    /// reported with its reason and tried again; it does not keep the workload from calling others.
     fn look_at_sockets(&self, carrier: &Carrier) {
         let states = carrier.sockets().states();
-        let own = |at: &SocketAddr| {
-            [ports::OUTBOUND, ports::INBOUND, ports::GATEWAY].contains(&at.port())
-        };
-        let mut wanted = states.iter().filter(|(at, _)| own(at)).peekable();
-        let some = wanted.peek().is_some();
-        let bound = wanted.all(|(_, state)| *state == SocketState::Bound);
-        set(&self.readiness.listeners, some && bound);
+        let wanting = states
+            .values()
+            .any(|state| matches!(state, SocketState::Failed(_)));
+        let bound = states.values().any(|state| *state == SocketState::Bound);
+        set(&self.readiness.listeners, bound && !wanting);
     }
 }
 

@@ -76,13 +76,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let interrupted = tokio::select! {
         // What went wrong stands in the job's steps.
         _ = demo::run(&demo, &mut job, &mut report) => false,
-        () = asked.to_end() => true,
+        () = asked.ended() => true,
     };
     report.close(&job);
     verdict(&report, interrupted, context, teller);
     if report.held && !args.once {
         teller.say(&go_on(&demo));
-        asked.to_end().await;
+        asked.ended().await;
     }
     let ended = end(&demo, &mut asked, teller).await;
     if let Err(error) = &ended {
@@ -131,7 +131,7 @@ async fn end(demo: &Demo, asked: &mut Asked, teller: Teller) -> Result<(), Opera
     teller.say("\nEnding everything...\n");
     tokio::select! {
         ended = demo::end(&demo.dir, Stop::Drain) => return ended,
-        () = asked.to_end() => {}
+        () = asked.ended() => {}
     }
     demo::end(&demo.dir, Stop::Kill).await
 }
@@ -279,7 +279,7 @@ impl Asked {
         })
     }
 
-    async fn to_end(&mut self) {
+    async fn ended(&mut self) {
         let [interrupt, terminate, hangup] = &mut self.signals;
         tokio::select! {
             _ = interrupt.recv() => {}
