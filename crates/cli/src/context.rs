@@ -56,7 +56,7 @@ pub(crate) type Outcome = Result<ExitCode, Failure>;
 
 impl From<OperateError> for Failure {
     fn from(error: OperateError) -> Failure {
-        Failure::Operate(Box::new(error), "nothing was changed")
+        Failure::Operate(Box::new(error), "")
     }
 }
 

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use catamaran_model::ClusterId;
 use catamaran_operate::{Applied, apply};
 
-use crate::context::{Context, Failure, Outcome};
+use crate::context::{Context, Effect, Failure, Outcome};
 use crate::table::Table;
 
 /// Write the objects of a manifest into a cluster: all of them, or none when one is invalid.
@@ -24,7 +24,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let fleet = context.fleet()?;
     let text = read(&args.filename)?;
-    let rows = apply(&fleet, &args.cluster, &text, &args.filename)?;
+    let rows =
+        apply(&fleet, &args.cluster, &text, &args.filename).or_else_said("nothing was changed")?;
     context.show(&rows, || vec![table(&rows)])
 }
 

@@ -4,7 +4,7 @@ use catamaran_model::ClusterId;
 use catamaran_operate::delete;
 
 use super::apply::{read, table};
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Effect, Outcome};
 
 /// Delete every object that a manifest names.
 #[derive(Debug, clap::Args)]
@@ -21,6 +21,7 @@ pub(crate) struct Args {
 pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let fleet = context.fleet()?;
     let text = read(&args.filename)?;
-    let rows = delete(&fleet, &args.cluster, &text, &args.filename)?;
+    let rows =
+        delete(&fleet, &args.cluster, &text, &args.filename).or_else_said("nothing was changed")?;
     context.show(&rows, || vec![table(&rows)])
 }

@@ -2,7 +2,7 @@ use catamaran_model::{MeshName, Namespace};
 use catamaran_operate::inject_namespace;
 
 use super::done;
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Effect, Outcome};
 
 /// Switch sidecars on or off for new pods of a namespace.
 #[derive(Debug, clap::Args)]
@@ -28,6 +28,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
         &args.namespace,
         !args.off,
         &mut context.job(),
-    )?;
+    )
+    .or_else_said("nothing was changed")?;
     done()
 }

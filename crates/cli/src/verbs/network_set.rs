@@ -4,7 +4,7 @@ use catamaran_model::MeshName;
 use catamaran_operate::{NetworkSetting, set_networks};
 
 use super::{cluster_add::settle, done};
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Effect, Outcome};
 use crate::parse::span;
 
 /// Assign an instance's clusters to logical networks, and say how others are reached: all of it, or nothing.
@@ -29,10 +29,12 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let read = args.settings.iter().map(|setting| setting.parse());
-    let settings = read.collect::<Result<Vec<NetworkSetting>, _>>()?;
+    let settings = read
+        .collect::<Result<Vec<NetworkSetting>, _>>()
+        .or_else_said("nothing was changed")?;
     let fleet = context.fleet()?;
     let mut job = context.job();
-    set_networks(&fleet, &args.mesh, &settings, &mut job)?;
+    set_networks(&fleet, &args.mesh, &settings, &mut job).or_else_said("nothing was changed")?;
     settle(
         &fleet,
         &args.mesh,

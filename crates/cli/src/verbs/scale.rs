@@ -2,7 +2,7 @@ use catamaran_model::{ClusterId, Namespace};
 use catamaran_operate::scale;
 
 use super::apply::table;
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Effect, Outcome};
 use crate::parse::deployment;
 
 /// Set how many pods a Deployment has.
@@ -33,6 +33,7 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
         &args.namespace,
         &args.target,
         args.replicas,
-    )?;
+    )
+    .or_else_said("nothing was changed")?;
     context.show(&row, || vec![table(std::slice::from_ref(&row))])
 }

@@ -4,7 +4,7 @@ use catamaran_model::MeshName;
 use catamaran_operate::export_trust;
 
 use super::done;
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Effect, Outcome};
 
 /// Write an instance's intermediate, with its key, in Istio's cacerts layout.
 #[derive(Debug, clap::Args)]
@@ -18,6 +18,6 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Outcome {
-    export_trust(&context.fleet()?, &args.mesh, &args.to)?;
+    export_trust(&context.fleet()?, &args.mesh, &args.to).or_else_said("nothing was written")?;
     done()
 }

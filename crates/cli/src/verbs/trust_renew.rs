@@ -4,7 +4,7 @@ use catamaran_model::MeshName;
 use catamaran_operate::renew_trust;
 
 use super::done;
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Effect, Outcome};
 use crate::parse::span;
 
 /// Issue a new intermediate of an instance from its root, while everything goes on.
@@ -25,6 +25,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         args.timeout,
         &mut context.job(),
     )
-    .await?;
+    .await
+    .or_else_said("nothing was changed")?;
     done()
 }

@@ -71,7 +71,7 @@ fn no_fleet_is_said_with_the_next_step() {
     let none = run(&["mesh", "list"], None).exits(2);
     assert_eq!(
         none.err(),
-        "error[CTM-F101]: no fleet is named\n  fix: give --fleet DIR, or set CATAMARAN_FLEET; `catamaran cluster create C --fleet DIR` makes a new one\n  nothing was changed\n"
+        "error[CTM-F101]: no fleet is named\n  fix: give --fleet DIR, or set CATAMARAN_FLEET; `catamaran cluster create C --fleet DIR` makes a new one\n"
     );
     let nowhere = run(&["mesh", "list", "--fleet", "/nowhere/at/all"], None).exits(1);
     assert!(
