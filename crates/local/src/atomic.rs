@@ -35,7 +35,7 @@ pub fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     written
 }
 
-/// [`write`], unless the file holds these bytes already. Says whether it wrote.
+/// [`write()`], unless the file holds these bytes already. Says whether it wrote.
 pub fn write_if_changed(path: &Path, bytes: &[u8], mode: u32) -> io::Result<bool> {
     if fs::read(path).is_ok_and(|old| old == bytes) {
         return Ok(false);

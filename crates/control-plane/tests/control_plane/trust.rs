@@ -309,7 +309,9 @@ async fn an_authority_with_less_left_than_one_leaf_is_not_ready_and_still_signs(
     let plane = cluster.start().await;
     let status = plane
         .until("the authority", |status| {
-            status.trust.is_some() && status.waiting_for == ["issuer"]
+            status.trust.is_some()
+                && status.waiting_for == ["issuer"]
+                && !status.problems.is_empty()
         })
         .await;
     assert!(!status.ready);
