@@ -40,7 +40,7 @@ pub enum Verdict {
 /// One check.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Check {
-    /// `trust`, `discovery`, `network`, `control` or `problems`.
+    /// `trust`, `discovery`, `network`, `control`, `workloads` or `problems`.
     pub group: &'static str,
     /// A stable name.
     pub id: &'static str,
@@ -114,9 +114,9 @@ pub async fn check(fleet: &Fleet) -> Result<CheckReport, OperateError> {
     let (probes, checked_from) = gateway_probes(fleet, &told).await?;
     checks.extend(probes);
     checks.push(versions(&told));
-    checks.push(pods_ready(fleet)?);
     checks.push(no_plaintext(&told)?);
     checks.push(proxies_current(fleet).await?);
+    checks.push(pods_ready(&told)?);
     checks.extend(problems(&told));
     let count = |verdict| {
         checks
@@ -606,12 +606,12 @@ fn no_plaintext(told: &[Told]) -> Result<Check, OperateError> {
 }
 
 /// Every Deployment has the pods it asks for, all ready; its callers meet fewer otherwise.
-fn pods_ready(fleet: &Fleet) -> Result<Check, OperateError> {
+fn pods_ready(told: &[Told]) -> Result<Check, OperateError> {
     let (mut wrong, mut seen) = (Vec::new(), Vec::new());
-    for home in fleet.clusters()? {
-        let pods = PodRecord::all(&home);
+    for home in told.iter().map(|one| &one.instance.home) {
+        let pods = PodRecord::all(home);
         let mut all = 0;
-        for (key, object) in write::objects(&home)? {
+        for (key, object) in write::objects(home)? {
             let Object::Deployment(deployment) = &*object else {
                 continue;
             };

@@ -1,8 +1,10 @@
 //! The main job, as its two kinds of users run it.
 
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use catamaran_e2e::{Fleet, namespaces_of, processes_that_name};
 use serde_json::Value;
@@ -108,4 +110,67 @@ fn one_flat_network_needs_no_gateway() {
     let report = assert_held(&demo(&fleet, &["--network", "flat"]).output().unwrap());
     assert_eq!(report["gateway_calls"].as_u64(), Some(0), "{report:#}");
     assert_nothing_is_left(&fleet, &report);
+}
+
+/// Ctrl-C in the middle of a step, at any moment, leaves nothing of what was being started.
+#[test]
+fn an_interrupted_demo_leaves_nothing_behind() {
+    for after in [150, 400, 900, 1_800, 3_500] {
+        let fleet = Fleet::empty();
+        let mut child = demo(&fleet, &[])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::null())
+            .spawn()
+            .unwrap();
+        // The moment is what the test is about; whatever the demo is doing then must be undone.
+        let waited = Instant::now();
+        while waited.elapsed() < Duration::from_millis(after) {
+            std::thread::park_timeout(Duration::from_millis(10));
+        }
+        let pid = child.id().to_string();
+        let sent = Command::new("kill").args(["-INT", &pid]).status().unwrap();
+        assert!(sent.success());
+        let mut text = String::new();
+        child
+            .stdout
+            .take()
+            .unwrap()
+            .read_to_string(&mut text)
+            .unwrap();
+        let code = child.wait().unwrap().code();
+        if code.is_none() {
+            // It had not begun to listen for signals, nor to do anything.
+            assert!(after < 400, "ended by the signal itself after {after} ms");
+            continue;
+        }
+        assert_eq!(code, Some(130), "interrupted after {after} ms: {text}");
+        let report: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(report["held"], false);
+        let dir = fleet.dir().to_str().unwrap();
+        assert_eq!(
+            processes_that_name(dir),
+            [],
+            "processes are left, after {after} ms"
+        );
+        assert_eq!(fleet.namespaces(), [] as [String; 0], "after {after} ms");
+    }
+}
+
+/// A demo that finds a fleet in its folder leaves it alone.
+#[test]
+fn a_fleet_that_is_there_is_not_played_in() {
+    let fleet = Fleet::empty();
+    fleet
+        .say("cluster create cluster-9 --isolation process")
+        .ok();
+    let output = demo(&fleet, &[]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3), "{said}");
+    assert!(said.contains("is a fleet already"), "{said}");
+    let clusters = fleet.dir().join("clusters");
+    let names: Vec<_> = std::fs::read_dir(clusters)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name())
+        .collect();
+    assert_eq!(names, ["cluster-9"]);
 }

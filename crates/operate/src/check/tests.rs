@@ -23,3 +23,47 @@ fn versions_are_neighbours_when_their_minors_are() {
     assert_eq!(minor("0.1.0"), Some(1));
     assert_eq!(minor("nightly"), None);
 }
+
+#[test]
+fn a_deployment_without_its_pods_fails() {
+    let folder = tempfile::tempdir().unwrap();
+    let fleet =
+        Fleet::open_or_create(folder.path(), Some(Isolation::Process), "catamaran").unwrap();
+    let name = catamaran_model::ClusterId::new("cluster-2").unwrap();
+    crate::create_cluster(&fleet, &name, None, &mut crate::Job::unwatched()).unwrap();
+    let home = fleet.cluster(&name).unwrap();
+    let told = |home: &ClusterDir| Told {
+        instance: Instance {
+            spec: catamaran_model::MeshSpec {
+                name: catamaran_model::MeshName::new("mesh-2").unwrap(),
+                region: None,
+                version: None,
+                trust_domain: Default::default(),
+                domain: Default::default(),
+                mtls: Default::default(),
+                failover: Default::default(),
+            },
+            home: home.clone(),
+            members: Vec::new(),
+        },
+        status: Err("it does not run".into()),
+        roots: Vec::new(),
+    };
+    assert_eq!(pods_ready(&[told(&home)]).unwrap().verdict, Verdict::Pass);
+    let sample = include_str!("../../../../examples/five-steps/cluster-2.yaml");
+    crate::apply(
+        &fleet,
+        &name,
+        sample,
+        std::path::Path::new("cluster-2.yaml"),
+    )
+    .unwrap();
+    let check = pods_ready(&[told(&home)]).unwrap();
+    assert_eq!(check.verdict, Verdict::Fail);
+    assert!(
+        check
+            .seen
+            .contains("cluster-2: default/helloworld-v2 has 0 ready of 1 pods"),
+        "{check:?}"
+    );
+}
