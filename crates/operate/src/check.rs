@@ -6,6 +6,7 @@ use std::time::Duration;
 use catamaran_identity::LEAF_LIFE;
 use catamaran_local::fleet::{ClusterDir, Isolation};
 use catamaran_local::netns::{self, Network};
+use catamaran_local::node::{PodRecord, Stage};
 use catamaran_local::object::{Object, SERVICE_NAME_LABEL};
 use catamaran_local::write;
 use catamaran_model::{
@@ -113,6 +114,7 @@ pub async fn check(fleet: &Fleet) -> Result<CheckReport, OperateError> {
     let (probes, checked_from) = gateway_probes(fleet, &told).await?;
     checks.extend(probes);
     checks.push(versions(&told));
+    checks.push(pods_ready(fleet)?);
     checks.push(no_plaintext(&told)?);
     checks.push(proxies_current(fleet).await?);
     checks.extend(problems(&told));
@@ -569,7 +571,7 @@ fn no_plaintext(told: &[Told]) -> Result<Check, OperateError> {
             ));
         }
         let injected = injected(&one.instance.home)?;
-        let plain: Vec<String> = catamaran_local::node::PodRecord::all(&one.instance.home)
+        let plain: Vec<String> = PodRecord::all(&one.instance.home)
             .into_iter()
             .filter(|pod| !pod.sidecar && pod.deployment.is_some())
             .map(|pod| match injected.contains(&pod.namespace) {
@@ -600,6 +602,45 @@ fn no_plaintext(told: &[Told]) -> Result<Check, OperateError> {
         wrong,
         seen,
         fix,
+    ))
+}
+
+/// Every Deployment has the pods it asks for, all ready; its callers meet fewer otherwise.
+fn pods_ready(fleet: &Fleet) -> Result<Check, OperateError> {
+    let (mut wrong, mut seen) = (Vec::new(), Vec::new());
+    for home in fleet.clusters()? {
+        let pods = PodRecord::all(&home);
+        let mut all = 0;
+        for (key, object) in write::objects(&home)? {
+            let Object::Deployment(deployment) = &*object else {
+                continue;
+            };
+            let (namespace, name) = (key.namespace.as_str(), &key.name);
+            let wanted = deployment.spec.replicas.unwrap_or(1) as usize;
+            let of_it: Vec<&PodRecord> = (pods.iter())
+                .filter(|pod| pod.deployment.as_ref() == Some(name) && pod.namespace == namespace)
+                .filter(|pod| pod.stage == Stage::Living)
+                .collect();
+            let ready = of_it.iter().filter(|pod| pod.ready).count();
+            all += ready;
+            if ready != wanted {
+                let why = of_it.iter().find_map(|pod| pod.waiting.as_ref());
+                let why = why.map_or(String::new(), |why| format!(" ({why})"));
+                wrong.push(format!(
+                    "{}: {namespace}/{name} has {ready} ready of {wanted} pods{why}",
+                    home.name()
+                ));
+            }
+        }
+        seen.push(format!("{} {all}", home.name()));
+    }
+    Ok(verdict(
+        "workloads",
+        "pods-ready",
+        Verdict::Fail,
+        wrong,
+        seen,
+        "catamaran status; catamaran logs CLUSTER deploy/NAME",
     ))
 }
 

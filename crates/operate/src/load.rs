@@ -9,12 +9,8 @@ use std::process::Stdio;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::{Request, Uri, header};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper_util::rt::TokioIo;
+use http::Uri;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::net::TcpStream;
 use tokio::process::{Child, Command};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::JoinHandle;
@@ -24,6 +20,10 @@ use crate::exec::{Place, exec_command};
 use crate::tally::{Call, Tally, tally};
 use crate::{Fleet, OperateError};
 
+mod client;
+
+use client::Client;
+
 /// The most calls a second.
 pub const MAX_RATE: u32 = 5_000;
 /// The most calls of one run.
@@ -32,8 +32,6 @@ pub const MAX_CALLS: u64 = 1_000_000;
 pub const MAX_TIME: Duration = Duration::from_secs(3600);
 /// The most calls that may be under way at once; one more counts as failed, unsent.
 pub const MAX_UNDER_WAY: usize = 1_000;
-/// How much of an answer is kept.
-const MAX_ANSWER: usize = 4 * 1024;
 
 /// What is called, and how often.
 #[derive(Debug, Clone)]
@@ -92,7 +90,7 @@ pub async fn generate(
     told: impl FnMut(Call) + Send + 'static,
 ) {
     let rate = config.rate.clamp(1, MAX_RATE);
-    let config = Arc::new(config.clone());
+    let client = Client::new(config);
     let calls = config.calls.unwrap_or(MAX_CALLS).min(MAX_CALLS);
     let end = Instant::now() + config.time.unwrap_or(MAX_TIME).min(MAX_TIME);
     let told = Arc::new(Mutex::new(told));
@@ -126,9 +124,9 @@ pub async fn generate(
             tell(Err(format!("not sent: {MAX_UNDER_WAY} calls under way")));
             continue;
         };
-        let config = config.clone();
+        let client = client.clone();
         tokio::spawn(async move {
-            tell(get(&config).await);
+            tell(client.get().await);
             drop(permit);
         });
     }
@@ -138,60 +136,6 @@ pub async fn generate(
 
 fn millis(span: Duration) -> f64 {
     (span.as_secs_f64() * 1e5).round() / 100.0
-}
-
-/// One call on a connection of its own, as curl makes it.
-async fn get(config: &LoadConfig) -> Result<String, String> {
-    match tokio::time::timeout(config.patience, call(config)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("no answer within {} s", config.patience.as_secs())),
-    }
-}
-
-async fn call(config: &LoadConfig) -> Result<String, String> {
-    let uri = &config.url;
-    let host = uri.host().unwrap_or_default();
-    let stream = match config.proxy {
-        Some(proxy) => TcpStream::connect(proxy).await,
-        None => TcpStream::connect((host, uri.port_u16().unwrap_or(80))).await,
-    };
-    let stream = stream.map_err(|e| format!("connect: {}", plain(&e)))?;
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-        .await
-        .map_err(|e| format!("handshake: {e}"))?;
-    let driver = tokio::spawn(connection);
-    let path = uri.path_and_query().map_or("/", |path| path.as_str());
-    let target = match config.proxy {
-        Some(_) => uri.to_string(),
-        None => path.to_owned(),
-    };
-    let request = Request::get(target)
-        .header(header::HOST, uri.authority().map_or(host, |a| a.as_str()))
-        .header(header::CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|e| format!("request: {e}"))?;
-    let response = sender
-        .send_request(request)
-        .await
-        .map_err(|e| format!("request: {e}"))?;
-    let status = response.status();
-    let body = Limited::new(response.into_body(), MAX_ANSWER)
-        .collect()
-        .await;
-    driver.abort();
-    let body = body.map_err(|e| format!("body: {e}"))?.to_bytes();
-    match status.is_success() {
-        true => Ok(String::from_utf8_lossy(&body).trim_end().to_owned()),
-        false => Err(format!("status {}", status.as_u16())),
-    }
-}
-
-fn plain(error: &std::io::Error) -> String {
-    match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "refused".into(),
-        std::io::ErrorKind::ConnectionReset => "reset".into(),
-        _ => error.to_string(),
-    }
 }
 
 /// The program behind the hidden verb: it sends until its input ends, and writes one line for each call.

@@ -21,7 +21,7 @@ pub(crate) struct Args {
     #[arg(long)]
     count: Option<u64>,
     /// How long one call may take.
-    #[arg(long, value_parser = span, default_value = "10s")]
+    #[arg(long, value_parser = span, default_value = "5s")]
     patience: Duration,
 }
 
