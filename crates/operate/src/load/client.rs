@@ -73,7 +73,10 @@ impl Client {
         let uri = &self.config.url;
         let target = match self.config.proxy {
             Some(_) => uri.to_string(),
-            None => uri.path_and_query().map_or("/", |path| path.as_str()).to_owned(),
+            None => uri
+                .path_and_query()
+                .map_or("/", |path| path.as_str())
+                .to_owned(),
         };
         let authority = uri.authority().map_or("", |authority| authority.as_str());
         Request::get(target)
@@ -84,7 +87,11 @@ impl Client {
 
     async fn kept(&self) -> Option<Connection> {
         loop {
-            let mut connection = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()?;
+            let mut connection = self
+                .idle
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .pop()?;
             if connection.ready().await.is_ok() {
                 return Some(connection);
             }
@@ -108,7 +115,9 @@ impl Client {
             }
         };
         let stream = stream.map_err(|error| format!("connect: {}", plain(&error)))?;
-        stream.set_nodelay(true).map_err(|error| format!("connect: {}", plain(&error)))?;
+        stream
+            .set_nodelay(true)
+            .map_err(|error| format!("connect: {}", plain(&error)))?;
         let (connection, driver) = (http1::handshake(TokioIo::new(stream)).await)
             .map_err(|error| format!("handshake: {}", whole(&error)))?;
         // It ends with the last handle of the connection; what goes wrong in it is told to the request.

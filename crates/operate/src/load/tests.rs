@@ -36,7 +36,10 @@ async fn answer(mut stream: TcpStream, left: Arc<AtomicUsize>) {
             return;
         }
         let body = "Hello version: v1, instance: a\n";
-        let text = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+        let text = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        );
         stream.write_all(text.as_bytes()).await.unwrap();
     }
 }
