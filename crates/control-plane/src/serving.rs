@@ -273,7 +273,7 @@ impl Keeping {
                     Severity::Warning,
                     format!(
                         "half of the life of the issuing certificate is over, it ends at {}; renew it with `catamaran \
-                         trust renew`",
+                         trust renew MESH`",
                         crate::status::utc(end)
                     ),
                 );

@@ -160,7 +160,7 @@ pub enum CaCertsError {
     TooDeep,
     /// A certificate has ended.
     #[error(
-        "{subject} ended at {end}, and it is {here} now; issue a new intermediate (catamaran trust renew), or set the clock right", end = date(.not_after), here = date(.now))]
+        "{subject} ended at {end}, and it is {here} now; issue a new intermediate (catamaran trust renew MESH), or set the clock right", end = date(.not_after), here = date(.now))]
     Expired {
         /// The certificate's subject.
         subject: String,

@@ -56,7 +56,7 @@ pub enum SignError {
     /// The issuer's own certificate has no minute left, or has not begun.
     #[error(
         "the issuing certificate ({subject}) is valid from {begin} until {end}, and it is {here}: nothing can be \
-         signed; renew the intermediate (catamaran trust renew), or set the clock right", end = date(.not_after), begin = date(.not_before), here = date(.now))]
+         signed; renew the intermediate (catamaran trust renew MESH), or set the clock right", end = date(.not_after), begin = date(.not_before), here = date(.now))]
     IssuerNotValid {
         /// Its subject.
         subject: String,
@@ -81,7 +81,7 @@ pub enum NotReady {
     /// It ends before a leaf of usual life would.
     #[error(
         "the issuing certificate ({subject}) ends at {end}, in less than the life of one workload certificate \
-         (it is {here}); renew the intermediate now: catamaran trust renew", end = date(.not_after), here = date(.now))]
+         (it is {here}); renew the intermediate now: catamaran trust renew MESH", end = date(.not_after), here = date(.now))]
     EndsTooSoon {
         /// Its subject.
         subject: String,

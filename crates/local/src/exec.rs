@@ -108,7 +108,11 @@ pub fn pod_of(
     let runs = |pod: &&PodRecord| {
         (pod.containers.iter()).any(|c| c.process.as_ref().is_some_and(|p| p.alive()))
     };
-    if let Some(pod) = pods.iter().find(runs)
+    // A pod whose sidecar alone runs has no program yet, and so nothing that says how one is started in it.
+    let started = |pod: &&PodRecord| {
+        PodName::new(&pod.name).is_ok_and(|name| cluster.pod(namespace, &name).exec_spec().exists())
+    };
+    if let Some(pod) = pods.iter().filter(runs).find(started)
         && let Ok(name) = PodName::new(&pod.name)
     {
         return Ok(name);

@@ -25,7 +25,7 @@ pub enum WriteError {
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Invalid(Vec<Problem>),
     /// There is no such object.
-    #[error("there is no {0} in this cluster; see what there is with `catamaran status`")]
+    #[error("there is no {0} in this cluster; its objects are the files below its folder objects/")]
     NoSuchObject(ObjectKey),
     /// The folder of manifests cannot be read.
     #[error(transparent)]

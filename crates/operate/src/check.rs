@@ -427,7 +427,7 @@ fn probed(
                 sni.unwrap_or("-")
             ),
             "the gateway does not know the name, or nobody ready stands behind it",
-            "catamaran proxy list; catamaran proxy config eastwest-gateway listeners",
+            "catamaran proxy list; catamaran proxy config C/catamaran-system/eastwest-gateway listeners",
         ),
         Probe::NoConnection { reason } => (
             Verdict::Fail,

@@ -689,7 +689,7 @@ impl Registry {
                 format!(
                     "a complete list of {cluster} lacks {} endpoints that were there before the interruption: they stay \
                      in use until a second list, at least {} s later, lacks them too; if they are gone for sure, say so \
-                     with `catamaran cluster confirm {cluster}`",
+                     with `catamaran confirm {cluster} --mesh MESH`",
                     shard.held_endpoints(),
                     crate::HOLD.as_secs()
                 ),

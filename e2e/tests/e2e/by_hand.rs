@@ -39,10 +39,21 @@ fn two_clusters(isolation: &str) -> Fleet {
     ] {
         fleet.say(line).ok();
     }
+    both_versions_answer(&fleet, "cluster-1");
     fleet.until(Duration::from_secs(60), "check", |said| {
         (said.code == 0).then_some(())
     });
     fleet
+}
+
+/// Waits until pods of both versions are ready and known to the caller's sidecar.
+fn both_versions_answer(fleet: &Fleet, cluster: &str) {
+    let line = format!("verify helloworld:5000/hello --from {cluster}/deploy/sleep -n 10 -o json");
+    fleet.until(Duration::from_secs(60), &line, |said| {
+        let report = (said.code == 0).then(|| said.json())?;
+        let versions = report["versions"].as_object()?;
+        (versions.contains_key("v1") && versions.contains_key("v2")).then_some(())
+    });
 }
 
 fn call(fleet: &Fleet, cluster: &str, script: &str) -> Said {
@@ -79,11 +90,7 @@ fn a_plain_curl_is_carried_and_answers_mix() {
     fleet
         .say(&format!("apply -f {sleep} --cluster cluster-2"))
         .ok();
-    fleet.until(
-        Duration::from_secs(30),
-        "verify helloworld:5000/hello --from cluster-2/deploy/sleep -n 10",
-        |said| (said.code == 0).then_some(()),
-    );
+    both_versions_answer(&fleet, "cluster-2");
     let counts = versions(&call(&fleet, "cluster-2", SLEEP_LOOP).ok());
     assert!(
         counts.contains_key("v1") && counts.contains_key("v2"),
@@ -100,13 +107,8 @@ fn network_two_is_reached_through_its_gateway_only(fleet: &Fleet) {
     fleet
         .say("scale deploy/sleep --replicas 1 --cluster cluster-1")
         .ok();
-    fleet.until(
-        Duration::from_secs(30),
-        "verify helloworld:5000/hello --from cluster-1/deploy/sleep -n 4",
-        |said| (said.code == 0).then_some(()),
-    );
+    both_versions_answer(fleet, "cluster-1");
     let status = fleet.say("status -o json").ok().json();
-    let text = status.to_string();
     let pods =
         std::fs::read_dir(fleet.dir().join("clusters/cluster-2/status/Pod/default")).unwrap();
     let address = pods
@@ -131,23 +133,17 @@ fn network_two_is_reached_through_its_gateway_only(fleet: &Fleet) {
         ["7", "28"].contains(&blocked.as_str()),
         "curl's exit code {blocked} for the pod itself"
     );
-    let gateways: Vec<&str> = text
-        .match_indices(":15443")
-        .map(|(at, _)| {
-            let start = text[..at].rfind('"').unwrap() + 1;
-            &text[start..at + 6]
-        })
-        .filter(|address| address.starts_with("198.18.2.") || !address.starts_with("198.18.1."))
-        .collect();
-    assert!(
-        !gateways.is_empty(),
-        "status names no gateway of cluster-2: {text}"
-    );
-    let reached = direct(gateways[0]);
+    let gateways = status["gateways"].as_array().expect("a list");
+    let gateway = gateways
+        .iter()
+        .find(|gateway| gateway["cluster"] == "cluster-2")
+        .and_then(|gateway| gateway["address"].as_str())
+        .unwrap_or_else(|| panic!("status names no gateway of cluster-2: {status:#}"));
+    let reached = direct(gateway);
     assert!(
         ["52", "56"].contains(&reached.as_str()),
         "curl's exit code {reached} for the gateway {}: it should accept and close a client without TLS",
-        gateways[0]
+        gateway
     );
 }
 
@@ -189,13 +185,13 @@ fn four_pods_behind_one_gateway_share_its_traffic(fleet: &Fleet) {
 fn a_renewed_intermediate_costs_no_request(fleet: &Fleet) {
     let mut load = fleet.command();
     load.args(
-        "verify helloworld:5000/hello --from cluster-1/deploy/sleep -n 400 --rate 100 -o json"
+        "verify helloworld:5000/hello --from cluster-1/deploy/sleep --rate 100 --for 4s -o json"
             .split(' '),
     );
     load.stdout(std::process::Stdio::piped())
         .stderr(std::process::Stdio::piped());
     let load = load.spawn().unwrap();
-    fleet.say("trust renew --mesh mesh-2").ok();
+    fleet.say("trust renew mesh-2").ok();
     let output = load.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let report: serde_json::Value =

@@ -32,6 +32,8 @@ pub(crate) const STREAMS: usize = 100;
 pub(crate) const CONNECTIONS: usize = 16;
 /// HTTP/2 connections kept towards a gateway, at most, to spread over the endpoints behind it.
 pub(crate) const SPREAD: usize = 8;
+/// How long after a gateway's weight changed its connections are renewed, give or take half.
+const RESPREAD: Duration = Duration::from_secs(1);
 /// Connections that a request has made for it before it gives up: each of them ended as soon as it stood.
 const ROUNDS: u32 = 3;
 /// Idle HTTP/1 connections kept to one address for one cluster.
@@ -150,7 +152,7 @@ impl Pools {
         let mut pools = self.0.borrow_mut();
         if let Some(pool) = pools.get(&key) {
             if pool.still_for(forward) {
-                pool.weigh(forward);
+                pool.weigh(worker, forward);
                 return pool.clone();
             }
             pool.close();
@@ -196,6 +198,8 @@ struct Pool {
     subject: SubjectId,
     idle_time: Duration,
     max_requests: Option<u32>,
+    /// The gateway's weight that `want` comes from: how many endpoints stand behind it.
+    weight: Cell<usize>,
     /// How many HTTP/2 connections are wanted.
     want: Cell<usize>,
     speaks_http1: Cell<bool>,
@@ -232,7 +236,7 @@ struct Shared {
     streams: Cell<usize>,
     served: Cell<u32>,
     used_at: Cell<Instant>,
-    dies: Option<Instant>,
+    dies: Cell<Option<Instant>>,
     old: Cell<bool>,
 }
 
@@ -277,6 +281,7 @@ impl Pool {
             subject: worker.outbound_subject(Some(&cluster), place, None),
             idle_time: settings.idle_timeout.unwrap_or(IDLE_TIME).min(IDLE_TIME),
             max_requests: settings.max_requests_per_connection,
+            weight: Cell::new(0),
             want: Cell::new(1),
             speaks_http1: Cell::new(false),
             idle: RefCell::default(),
@@ -289,7 +294,7 @@ impl Pool {
             used_at: Cell::new(Instant::now()),
             cluster,
         };
-        pool.weigh(forward);
+        pool.weigh(worker, forward);
         pool
     }
 
@@ -306,7 +311,9 @@ impl Pool {
             && self.gateway == (forward.via == Via::Gateway)
     }
 
-    fn weigh(&self, forward: &Forward) {
+    /// Another weight means other endpoints behind the gateway: the connections there are were spread over those there were, so
+    /// they are renewed, a moment later, when the gateway knows the new ones too.
+    fn weigh(&self, worker: &Worker, forward: &Forward) {
         if !self.gateway {
             return;
         }
@@ -315,7 +322,16 @@ impl Pool {
             .endpoints()
             .get(forward.endpoint.index as usize)
             .map_or(1, |endpoint| endpoint.weight as usize);
+        if self.weight.replace(weight) == weight {
+            return;
+        }
         self.want.set(weight.saturating_mul(2).clamp(1, SPREAD));
+        let now = Instant::now();
+        for one in &*self.shared.borrow() {
+            let soon = now + RESPREAD.mul_f64(0.5 + worker.share());
+            let dies = one.dies.get().map_or(soon, |dies| dies.min(soon));
+            one.dies.set(Some(dies));
+        }
     }
 
     fn close(&self) {
@@ -429,6 +445,7 @@ impl Pool {
                 if !worker.view.borrow().may_connect(&pool.cluster) {
                     break;
                 }
+                pool.let_one_go();
                 if pool.add(&worker).await.is_err() {
                     let address = pool.target.address;
                     let verdict = worker
@@ -441,6 +458,17 @@ impl Pool {
             }
             pool.growing.set(false);
         });
+    }
+
+    /// Drops an old connection before its successor is made, so that a gateway does not count it when it chooses where the
+    /// successor leads. The last one stays until there is another.
+    fn let_one_go(&self) {
+        let mut all = self.shared.borrow_mut();
+        if all.len() > 1
+            && let Some(old) = all.iter().position(|one| one.old.get())
+        {
+            all.remove(old);
+        }
     }
 
     fn young(&self) -> usize {
@@ -471,7 +499,9 @@ impl Pool {
         }
         let now = Instant::now();
         let mut all = self.shared.borrow_mut();
-        if let Some(old) = all.iter().position(|one| one.old.get()) {
+        if !self.gateway
+            && let Some(old) = all.iter().position(|one| one.old.get())
+        {
             all.remove(old);
         }
         all.push(Rc::new(Shared {
@@ -480,13 +510,13 @@ impl Pool {
             streams: Cell::new(0),
             served: Cell::new(0),
             used_at: Cell::new(now),
-            dies: self.gateway.then(|| {
+            dies: Cell::new(self.gateway.then(|| {
                 now + worker
                     .settings
                     .remote
                     .renew
                     .mul_f64(0.75 + worker.share() / 2.0)
-            }),
+            })),
             old: Cell::new(false),
         }));
         Ok(())
@@ -610,7 +640,7 @@ impl Pool {
             let worn = self
                 .max_requests
                 .is_some_and(|most| one.served.get() >= most);
-            if worn || one.dies.is_some_and(|dies| now >= dies) {
+            if worn || one.dies.get().is_some_and(|dies| now >= dies) {
                 one.old.set(true);
                 // an old connection that nobody needs is not replaced before somebody needs one
                 renew |= unused < self.idle_time / 4;
