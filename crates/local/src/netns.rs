@@ -137,7 +137,8 @@ impl Network {
         let _ = writeln!(batch, "addr add {router}/16 dev br0\nlink set br0 up");
         let _ = writeln!(
             batch,
-            "link add wan0 type veth peer name net{} netns {wan}",
+            "link add wan0 address {} type veth peer name net{} netns {wan}",
+            hardware(self.addresses.router_wan()),
             self.network
         );
         let _ = writeln!(
@@ -189,7 +190,7 @@ impl Network {
         remove(&netns)?;
         add(&netns)?;
         let (network, wan) = (self.network(), self.wan());
-        attach(&network, &port, &netns, "eth0")?;
+        attach(&network, &port, &netns, "eth0", inside)?;
         let mut batch = String::from("link set lo up\n");
         let _ = writeln!(batch, "addr add {inside}/16 dev eth0\nlink set eth0 up");
         if place != Place::Gateway {
@@ -197,8 +198,8 @@ impl Network {
         }
         in_ip(&netns, &batch)?;
         if place == Place::Gateway {
-            attach(&wan, &port, &netns, "wan0")?;
             let address = self.addresses.gateway();
+            attach(&wan, &port, &netns, "wan0", address)?;
             in_ip(
                 &netns,
                 &format!("addr add {address}/16 dev wan0\nlink set wan0 up\n"),
@@ -394,9 +395,24 @@ fn sysctl(netns: &str, settings: &[(&str, &str)]) -> Result<(), NetnsError> {
 /// and everybody would talk to an address that nobody has until they ask again.
 const BRIDGE: &str = "link add br0 address 02:00:5e:10:00:01 type bridge\n";
 
-/// Links a namespace to the bridge in another one.
-fn attach(bridge: &str, port: &str, netns: &str, name: &str) -> Result<(), NetnsError> {
-    let add = format!("link add {port} type veth peer name {name} netns {netns}\n");
+/// The hardware address that goes with an address: whoever comes back with the one is known by the other, so that neighbours
+/// who remember it reach it at once.
+fn hardware(address: Ipv4Addr) -> String {
+    let [a, b, c, d] = address.octets();
+    format!("02:00:{a:02x}:{b:02x}:{c:02x}:{d:02x}")
+}
+
+/// Links a namespace to the bridge in another one, for one address.
+fn attach(
+    bridge: &str,
+    port: &str,
+    netns: &str,
+    name: &str,
+    address: Ipv4Addr,
+) -> Result<(), NetnsError> {
+    let hardware = hardware(address);
+    let add =
+        format!("link add {port} type veth peer name {name} address {hardware} netns {netns}\n");
     let batch = format!("{add}link set {port} master br0\nlink set {port} up\n");
     if in_ip(bridge, &batch).is_err() {
         // The port of an earlier namespace goes with that namespace, but not at once.

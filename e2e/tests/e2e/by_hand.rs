@@ -100,6 +100,26 @@ fn a_plain_curl_is_carried_and_answers_mix() {
     network_two_is_reached_through_its_gateway_only(&fleet);
     four_pods_behind_one_gateway_share_its_traffic(&fleet);
     a_renewed_intermediate_costs_no_request(&fleet);
+    a_cluster_that_comes_back_is_reached_at_once(&fleet);
+}
+
+/// Its gateway has the same address in a new namespace; neighbours that remember the old one must not wait for it.
+fn a_cluster_that_comes_back_is_reached_at_once(fleet: &Fleet) {
+    fleet.say("cluster stop cluster-2").ok();
+    let said = fleet
+        .say("verify helloworld:5000/hello --from cluster-1/deploy/sleep -n 20 -o json")
+        .ok();
+    let versions = said.json()["versions"].clone();
+    assert_eq!(
+        versions,
+        serde_json::json!({"v1": 20}),
+        "cluster-2 is stopped"
+    );
+    fleet.say("cluster start cluster-2").ok();
+    both_versions_answer(fleet, "cluster-1");
+    fleet.until(Duration::from_secs(20), "check", |said| {
+        (said.code == 0).then_some(())
+    });
 }
 
 /// From a pod of network1's own view: a pod of network2 does not answer, the gateway of network2 does.
