@@ -11,6 +11,7 @@ Usage: cargo xtask COMMAND [ARGS]
   demo [ARGS]    build what is missing and run `catamaran demo ARGS` (try: --once, --isolation process, --help)
   test           everything a change must pass: format, lints, docs, layers, unit and property tests, end-to-end tests
   test FILTER    end-to-end tests whose name contains FILTER, and nothing else
+  prove [N]      unit and property tests N times (10), each time with another seed, which is printed
   build          build the binary, target/debug/catamaran
 
 demo and test install what they need with apt-get when they run as root on Debian or Ubuntu; elsewhere they name what is missing.
@@ -23,6 +24,11 @@ fn main() -> ExitCode {
         ["demo", ..] => steps::demo(&args[1..]),
         ["test"] => steps::test(),
         ["test", filter] => steps::end_to_end(Some(filter)),
+        ["prove"] => steps::prove(10),
+        ["prove", rounds] => match rounds.parse() {
+            Ok(rounds) => steps::prove(rounds),
+            Err(_) => Err(format!("prove takes how many rounds, not {rounds:?}")),
+        },
         ["build"] => steps::build(),
         ["--help" | "-h" | "help"] | [] => {
             print!("{HELP}");

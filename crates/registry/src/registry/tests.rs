@@ -657,6 +657,8 @@ impl Said {
 #[derive(Default)]
 struct Judge {
     ever: BTreeSet<Held>,
+    /// Services that were ever said, with endpoints or without.
+    services: BTreeSet<(u8, u8)>,
     lists: BTreeMap<(u8, u64), Said>,
     /// Since when complete lists lack an endpoint.
     lacking: BTreeMap<Held, Timestamp>,
@@ -680,6 +682,9 @@ impl Judge {
         {
             self.ever
                 .extend(endpoints.iter().map(|last| (cluster, *service, *last)));
+        }
+        if let What::Service(service) = what {
+            self.services.insert((cluster, *service));
         }
         let Some(list) = self.lists.get_mut(&(cluster, watch)) else {
             return;
@@ -732,14 +737,15 @@ impl Judge {
             What::Listed(_) => {
                 let list = &self.lists[&(cluster, watch)];
                 for held in self.ever.iter().filter(|held| held.0 == cluster) {
-                    let service = (held.0, held.1);
                     match list.has_endpoint(held) {
                         true => drop(self.lacking.remove(held)),
                         false => drop(self.lacking.entry(*held).or_insert(now)),
                     }
-                    match list.has_service(held) {
-                        true => drop(self.lacking_service.remove(&service)),
-                        false => drop(self.lacking_service.entry(service).or_insert(now)),
+                }
+                for service in self.services.iter().filter(|service| service.0 == cluster) {
+                    match list.services.contains(&service.1) {
+                        true => drop(self.lacking_service.remove(service)),
+                        false => drop(self.lacking_service.entry(*service).or_insert(now)),
                     }
                 }
             }
