@@ -331,6 +331,8 @@ impl FleetDir {
             network: network.clone(),
             network_index,
         };
+        let objects = dir.objects();
+        fs::create_dir_all(&objects).map_err(FleetError::io(&objects))?;
         dir.make_folders()?;
         write_json(
             &dir.cluster_json(),
@@ -385,9 +387,10 @@ impl ClusterDir {
         })
     }
 
-    /// Makes the folders that are missing, the private ones with mode 0700.
+    /// Makes the folders that are missing, the private ones with mode 0700, but never the one of manifests: where that is not
+    /// there, nobody has said that there are none.
     pub fn make_folders(&self) -> Result<(), FleetError> {
-        for folder in [self.objects(), self.status(), self.state(), self.logs()] {
+        for folder in [self.status(), self.state(), self.logs()] {
             fs::create_dir_all(&folder).map_err(FleetError::io(&folder))?;
         }
         for folder in [self.private(), self.cacerts(), self.join(), self.run()] {

@@ -197,7 +197,9 @@ pub(crate) fn forget_pods(cluster: &ClusterDir) {
         let _ = std::fs::remove_dir_all(cluster.status().join(kind.as_str()));
     }
     let _ = std::fs::remove_dir_all(cluster.join());
-    let _ = cluster.make_folders();
+    if cluster.cluster_json().is_file() {
+        let _ = cluster.make_folders();
+    }
 }
 
 /// What of the environment goes on to our own programs.

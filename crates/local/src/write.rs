@@ -354,6 +354,9 @@ impl<'a> Editor<'a> {
                 (path, new, Outcome::Configured)
             }
         };
+        // Only its maker makes this folder: one that comes back with a single file in it would say that all else is gone.
+        let objects = self.cluster.objects();
+        fs::metadata(&objects).map_err(failed(&objects))?;
         atomic::write(&path, text.as_bytes(), mode(key.kind)).map_err(failed(&path))?;
         Ok(outcome)
     }

@@ -130,6 +130,14 @@ impl Written {
             );
         }
         let wanted_paths: BTreeSet<PathBuf> = wanted.iter().map(|(path, _)| path.clone()).collect();
+        if !cluster.cluster_json().is_file() {
+            let path = cluster.cluster_json();
+            troubles.push(format!(
+                "{}: it is not there; nothing is written",
+                path.display()
+            ));
+            return troubles;
+        }
         for (path, text) in wanted {
             if self.files.get(&path) == Some(&text) {
                 continue;

@@ -98,7 +98,15 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
     let limits = Limits::of(&channel);
     let service = service_fn(move |request| {
         let channel = channel.clone();
-        async move { Ok::<_, std::convert::Infallible>(carry(channel, request).await) }
+        async move {
+            let response = carry(channel, request).await;
+            match response.extensions().get() {
+                Some(Untouched) if version == Version::HTTP_2 => {
+                    Err(h2::Error::from(h2::Reason::REFUSED_STREAM))
+                }
+                _ => Ok(response),
+            }
+        }
     });
     let stream = TokioIo::new(stream);
     tokio::pin!(drained);
@@ -489,7 +497,14 @@ async fn carry(
     };
     let mut response = match exchange.run(way, &mut told).await {
         Ok(found) => found,
-        Err(Refused { status, body }) => return answer_bytes(told, status, body),
+        Err(refused) => {
+            let untouched = refused.untouched && channel.direction == Direction::Inbound;
+            let mut response = answer_bytes(told, refused.status, refused.body);
+            if untouched {
+                response.extensions_mut().insert(Untouched);
+            }
+            return response;
+        }
     };
     told.status = response.status().as_u16();
     told.grpc_status = grpc_status(response.headers());
@@ -522,7 +537,14 @@ async fn carry(
 struct Refused {
     status: StatusCode,
     body: Bytes,
+    /// Nobody was reached, so no program saw any of it.
+    untouched: bool,
 }
+
+/// The workload's program was not reached. Towards another proxy such a request is a refused stream, which may be sent elsewhere
+/// whatever its method; a 503 would have to be taken for the program's own.
+#[derive(Debug, Clone, Copy)]
+struct Untouched;
 
 /// One request and its attempts.
 struct Exchange<'a> {
@@ -546,6 +568,7 @@ impl Exchange<'_> {
                     return Err(Refused {
                         status: StatusCode::from_u16(respond.status).unwrap_or(StatusCode::OK),
                         body: respond.body,
+                        untouched: false,
                     });
                 }
                 Decision::Reject(reject) => {
@@ -556,7 +579,11 @@ impl Exchange<'_> {
                     told.cause = Some(reject.cause.to_string());
                     told.cluster = told.cluster.take().or_else(|| reject.why.cluster.clone());
                     told.why = Some(reject.why);
-                    return Err(Refused { status, body });
+                    return Err(Refused {
+                        status,
+                        body,
+                        untouched: false,
+                    });
                 }
             };
             told.attempts += 1;
@@ -624,7 +651,12 @@ impl Exchange<'_> {
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             let body = Bytes::from(format!("{}: {}\n", told.flags, failure.text));
-            return Err(Refused { status, body });
+            let untouched = failure.outcome == Outcome::ConnectFailure;
+            return Err(Refused {
+                status,
+                body,
+                untouched,
+            });
         }
     }
 

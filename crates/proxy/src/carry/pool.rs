@@ -40,9 +40,10 @@ const ROUNDS: u32 = 3;
 pub(crate) const IDLE: usize = 64;
 /// After so long without use a connection is closed, or sooner if the cluster says so.
 pub(crate) const IDLE_TIME: Duration = Duration::from_secs(60);
-/// The same as [`Remote`](super::Remote) has, for connections to other proxies of the cluster.
-const LOCAL_PING: Duration = Duration::from_secs(10);
-const LOCAL_PONG: Duration = Duration::from_secs(5);
+/// The same as [`Remote`](super::Remote) has, for connections to other proxies of the cluster: a proxy that hangs must not hold
+/// its callers for long either, but there is no lossy network between them.
+const LOCAL_PING: Duration = Duration::from_secs(3);
+const LOCAL_PONG: Duration = Duration::from_secs(3);
 
 pub(crate) const STREAM_WINDOW: u32 = 1 << 20;
 pub(crate) const CONNECTION_WINDOW: u32 = 4 << 20;
