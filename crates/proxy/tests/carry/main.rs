@@ -390,7 +390,29 @@ async fn a_program_that_is_down_is_a_503_with_a_reason() {
     let near = caller(&trust, vec![direct(far.inbound(), 1)]);
     let (status, why) = Client::to(near.outbound()).await.get("/hello").await;
     assert_eq!(status, 503);
-    assert!(why.starts_with("UF: connecting to"), "{why}");
+    assert!(why.contains("did not take the request"), "{why}");
+    let log = far.end().await;
+    let cause = log[0]["failure"].as_str().unwrap();
+    assert!(cause.starts_with("connecting to"), "{}", log[0]);
+    assert_eq!(log[0]["response_flags"], "UF");
+}
+
+#[tokio::test]
+async fn a_program_that_is_down_costs_nothing_where_another_answers() {
+    let trust = Trust::new();
+    let down = callee(&trust, 1, "helloworld", nobody().await);
+    let program = hello("up").await;
+    let up = callee(&trust, 1, "helloworld", program.address);
+    let near = caller(
+        &trust,
+        vec![direct(down.inbound(), 1), direct(up.inbound(), 1)],
+    );
+    let mut client = Client::to(near.outbound()).await;
+    for _ in 0..20 {
+        let (status, body) = client.get("/hello").await;
+        assert_eq!(status, 200, "{body}");
+    }
+    assert_eq!(program.requests(), 20);
 }
 
 #[tokio::test]
