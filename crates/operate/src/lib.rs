@@ -45,7 +45,7 @@ mod trust;
 mod verify;
 mod wait;
 
-pub use apply::{Applied, apply, delete, scale};
+pub use apply::{Applied, IGNORED, apply, delete, scale};
 pub use check::{Check, CheckReport, Verdict, check};
 pub use cluster_add::{AddCluster, add_cluster, remove_cluster};
 pub use cluster_create::{DEFAULT_NETWORK, create_cluster};
