@@ -5,6 +5,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use catamaran_local::exec::{self, ExecError, Target};
+use catamaran_local::object::Kind;
 use catamaran_model::{ClusterId, Namespace};
 
 use crate::{Fleet, OperateError, wait};
@@ -30,6 +31,10 @@ impl Place {
         };
         let (cluster, target) = (text.split_once('/'))
             .ok_or_else(|| bad("there is no '/' after the cluster".into()))?;
+        let kind = Kind::of_word(cluster);
+        if matches!(kind, Some(Kind::Deployment | Kind::Pod)) && !target.contains('/') {
+            return Err(bad(format!("the cluster is missing before {cluster}/")));
+        }
         Ok(Place {
             cluster: ClusterId::new(cluster).map_err(|e| bad(e.to_string()))?,
             namespace: namespace.clone(),

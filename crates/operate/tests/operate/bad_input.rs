@@ -493,6 +493,7 @@ async fn an_unknown_pod_or_proxy_is_named() {
         "cluster-1/svc/sleep",
         "Cluster/deploy/x",
         "/deploy/x",
+        "deploy/sleep",
     ] {
         assert_eq!(
             Place::parse(bad, &default).unwrap_err().class(),

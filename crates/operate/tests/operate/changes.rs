@@ -86,7 +86,9 @@ async fn a_renewed_intermediate_is_under_the_same_root() {
 async fn an_exported_authority_can_be_read_and_overwrites_nothing() {
     let stage = Stage::pair().await;
     let folder = stage.folder.path().join("cacerts");
-    export_trust(&stage.fleet, &mesh("mesh-1"), &folder).unwrap();
+    let written = export_trust(&stage.fleet, &mesh("mesh-1"), &folder).unwrap();
+    assert_eq!(written.len(), 4);
+    assert!(written.iter().all(|name| folder.join(name).is_file()));
     let files =
         CaCertsFiles::collect(|name| std::fs::read_to_string(folder.join(name)).ok()).unwrap();
     assert_eq!(
