@@ -10,7 +10,9 @@ use catamaran_model::{Namespace, PodName};
 
 use crate::fleet::{ClusterDir, FleetError};
 use crate::node::{PodRecord, Stage};
-use crate::object::Kind;
+use crate::object::{Kind, Object};
+use crate::running::Running;
+use crate::write;
 
 /// What a person names: `deploy/sleep`, `pod/sleep-7b888xxxxx-xxxxx`, or a pod's name alone.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,9 +29,39 @@ pub enum ExecError {
     /// The target is not of a form that is known.
     #[error("{0:?} is neither deploy/NAME nor pod/NAME")]
     Target(String),
-    /// There is no such pod.
+    /// Nothing of that name is there.
+    #[error("there is no {target} in namespace {namespace} of cluster {cluster}")]
+    Unknown {
+        /// What was asked for.
+        target: Target,
+        /// Where.
+        namespace: Namespace,
+        /// Where.
+        cluster: String,
+        /// What is there: `deploy/NAME` and `pod/NAME`.
+        known: Vec<String>,
+    },
+    /// The Deployment wants no pods.
+    #[error("{target} in namespace {namespace} of cluster {cluster} is scaled to 0")]
+    ScaledToZero {
+        /// What was asked for.
+        target: Target,
+        /// Where.
+        namespace: Namespace,
+        /// Where.
+        cluster: String,
+    },
+    /// The node does not run, so no pod will come.
+    #[error("{target} does not run: cluster {cluster} is stopped")]
+    Stopped {
+        /// What was asked for.
+        target: Target,
+        /// Where.
+        cluster: String,
+    },
+    /// It is there, and none of its pods has started its program yet. Trying again helps.
     #[error(
-        "{target} in namespace {namespace} of cluster {cluster} has no running pod{why}; see `catamaran status`"
+        "{target} in namespace {namespace} of cluster {cluster} has no running pod yet{why}; see `catamaran status`"
     )]
     NoPod {
         /// What was asked for.
@@ -117,14 +149,82 @@ pub fn pod_of(
     {
         return Ok(name);
     }
-    let why = (pods.iter().find_map(|pod| pod.waiting.clone()))
-        .map_or(String::new(), |reason| format!(" ({reason})"));
-    Err(ExecError::NoPod {
-        target: target.clone(),
-        namespace: namespace.clone(),
-        cluster: cluster.name().to_string(),
-        why,
-    })
+    Err(why_none(cluster, namespace, target, &pods))
+}
+
+/// Why none of `pods`, which are the target's, can be entered.
+fn why_none(
+    cluster: &ClusterDir,
+    namespace: &Namespace,
+    target: &Target,
+    pods: &[PodRecord],
+) -> ExecError {
+    let (name, namespace, target) = (
+        cluster.name().to_string(),
+        namespace.clone(),
+        target.clone(),
+    );
+    let objects = match write::objects(cluster) {
+        Ok(objects) => objects,
+        Err(error) => {
+            let why = format!(" ({error})");
+            return ExecError::NoPod {
+                target,
+                namespace,
+                cluster: name,
+                why,
+            };
+        }
+    };
+    let deployments: Vec<(&str, u32)> = (objects.iter())
+        .filter(|(key, _)| key.namespace == namespace)
+        .filter_map(|(key, object)| match &**object {
+            Object::Deployment(it) => Some((key.name.as_str(), it.spec.replicas.unwrap_or(1))),
+            _ => None,
+        })
+        .collect();
+    let wanted = match &target {
+        Target::Deployment(wanted) => {
+            (deployments.iter()).find_map(|(name, pods)| (name == wanted).then_some(*pods))
+        }
+        Target::Pod(_) => (!pods.is_empty()).then_some(1),
+    };
+    match wanted {
+        None => {
+            let deployments = deployments.iter().map(|(name, _)| format!("deploy/{name}"));
+            let pods = (PodRecord::all(cluster).into_iter())
+                .filter(|pod| pod.namespace == namespace.as_str())
+                .map(|pod| format!("pod/{}", pod.name));
+            let known = deployments.chain(pods).collect();
+            ExecError::Unknown {
+                target,
+                namespace,
+                cluster: name,
+                known,
+            }
+        }
+        Some(0) => ExecError::ScaledToZero {
+            target,
+            namespace,
+            cluster: name,
+        },
+        Some(_) if !Running::read(&cluster.node_record()).is_some_and(|node| node.alive()) => {
+            ExecError::Stopped {
+                target,
+                cluster: name,
+            }
+        }
+        Some(_) => {
+            let why = (pods.iter().find_map(|pod| pod.waiting.clone()))
+                .map_or(String::new(), |reason| format!(" ({reason})"));
+            ExecError::NoPod {
+                target,
+                namespace,
+                cluster: name,
+                why,
+            }
+        }
+    }
 }
 
 /// A command that runs `argv` in the pod: its namespaces, mounts, environment and folder. `program` is our own binary.

@@ -98,7 +98,7 @@ pub struct Document {
 pub enum Content {
     /// An object that can be used.
     Object(ObjectKey, Arc<Object>),
-    /// An object of a kind that is not looked at.
+    /// An object of a kind that is not looked at: `apiVersion Kind NAME` or `apiVersion Kind NAMESPACE/NAME`.
     Ignored(String),
     /// An object that is known by name and cannot be used.
     Invalid(ObjectKey, u64, String),
@@ -208,7 +208,14 @@ fn read_document(text: &str, line: u64, holds: Holds) -> Content {
     }
     let kind = match Kind::of(&header.api_version, &header.kind) {
         Some(kind) if holds.looks_at(kind) => kind,
-        _ => return Content::Ignored(format!("{} {}", header.api_version, header.kind)),
+        _ => {
+            let namespace = header.metadata.namespace.as_ref();
+            let within = namespace.map_or(String::new(), |namespace| format!("{namespace}/"));
+            return Content::Ignored(format!(
+                "{} {} {within}{}",
+                header.api_version, header.kind, header.metadata.name
+            ));
+        }
     };
     let key = match object::key_of(kind, &header.metadata) {
         Ok(key) => key,

@@ -33,10 +33,8 @@ fn label(text: &str) -> Result<(), &'static str> {
     if text.len() > 63 {
         return Err("it is longer than 63 characters");
     }
-    if !text
-        .bytes()
-        .all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')
-    {
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
+    if !text.bytes().all(fits) {
         return Err("only lower-case letters, digits and '-' are allowed");
     }
     if text.starts_with('-') || text.ends_with('-') {
@@ -47,10 +45,22 @@ fn label(text: &str) -> Result<(), &'static str> {
 
 /// RFC 1123 subdomain: labels joined by dots, at most 253 characters.
 fn subdomain(text: &str) -> Result<(), &'static str> {
+    if text.is_empty() {
+        return Err("it is empty");
+    }
     if text.len() > 253 {
         return Err("it is longer than 253 characters");
     }
-    text.split('.').try_for_each(label)
+    let fits = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.');
+    if !text.bytes().all(fits) {
+        return Err("only lower-case letters, digits, '-' and '.' are allowed");
+    }
+    text.split('.').try_for_each(|part| match label(part) {
+        Err(_) if part.is_empty() => Err("a part between dots is empty"),
+        Err(_) if part.len() > 63 => Err("a part between dots is longer than 63 characters"),
+        Err(_) => Err("each part between dots must start and end with a letter or digit"),
+        Ok(()) => Ok(()),
+    })
 }
 
 /// A Kubernetes label value: at most 63 of `A-Za-z0-9-_.`, alphanumeric at both ends.

@@ -1,6 +1,6 @@
 //! `check`: what must hold in a fleet, looked at one by one, the likeliest cause of silent failures first.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use catamaran_identity::LEAF_LIFE;
@@ -10,7 +10,8 @@ use catamaran_local::node::{PodRecord, Stage};
 use catamaran_local::object::{Object, SERVICE_NAME_LABEL};
 use catamaran_local::write;
 use catamaran_model::{
-    ClusterName, MemberMode, MtlsMode, Namespace, ServiceKey, ServiceName, SpiffeId,
+    ClusterId, ClusterName, Member, MemberMode, MtlsMode, Namespace, ServiceKey, ServiceName,
+    SpiffeId,
 };
 use serde::Serialize;
 
@@ -18,6 +19,7 @@ use crate::control_plane::{self, ControlPlaneStatus};
 use crate::fleet::{Instance, now};
 use crate::mesh_list::has_export;
 use crate::mesh_state::{MeshState, Seen, judge};
+use crate::network_set::torn_networks;
 use crate::probe::{self, Probe};
 use crate::status::gateways_in;
 use crate::trust::authority_of;
@@ -103,20 +105,24 @@ pub async fn check(fleet: &Fleet) -> Result<CheckReport, OperateError> {
             roots,
         });
     }
+    let stopped = stopped(fleet, &told).await?;
     let mut checks = vec![
         same_root(&told),
         chains_verify(&told),
         certificates_live(&told),
+        clusters_run(&told, &stopped),
         instances_run(&told).await,
         watch_fresh(&told),
-        gateways_known(&told),
+        networks_agree(&told),
+        networks_whole(fleet, &told),
+        gateways_known(&told, &stopped),
     ];
-    let (probes, checked_from) = gateway_probes(fleet, &told).await?;
+    let (probes, checked_from) = gateway_probes(fleet, &told, &stopped).await?;
     checks.extend(probes);
     checks.push(versions(&told));
+    checks.push(pods_ready(&told, &stopped)?);
     checks.push(no_plaintext(&told)?);
-    checks.push(proxies_current(fleet).await?);
-    checks.push(pods_ready(&told)?);
+    checks.push(proxies_current(fleet, &stopped).await?);
     checks.extend(problems(&told));
     let count = |verdict| {
         checks
@@ -273,6 +279,98 @@ fn certificates_live(told: &[Told]) -> Check {
     )
 }
 
+/// The clusters whose node and control plane are both silent. A node alone may be away while its pods go on.
+async fn stopped(fleet: &Fleet, told: &[Told]) -> Result<BTreeSet<ClusterId>, OperateError> {
+    let mut stopped = BTreeSet::new();
+    for dir in fleet.clusters()? {
+        let answers = |one: &Told| one.instance.home.name() == dir.name() && one.status.is_ok();
+        if !told.iter().any(answers) && !catamaran_local::lifecycle::node_answers(&dir).await {
+            stopped.insert(dir.name().clone());
+        }
+    }
+    Ok(stopped)
+}
+
+/// Every cluster of an instance runs. One that is only discovered may be stopped for a while, and is a warning.
+fn clusters_run(told: &[Told], stopped: &BTreeSet<ClusterId>) -> Check {
+    let (mut wrong, mut seen) = (Vec::new(), Vec::new());
+    let (mut worst, mut fixes) = (Verdict::Warn, Vec::new());
+    let members = told.iter().flat_map(|one| &one.instance.members);
+    for cluster in members.map(|m| &m.cluster).collect::<BTreeSet<_>>() {
+        if !stopped.contains(cluster) {
+            seen.push(format!("{cluster} running"));
+            continue;
+        }
+        wrong.push(format!("{cluster} is stopped"));
+        fixes.push(format!("catamaran cluster start {cluster}"));
+        if told.iter().any(|one| one.instance.home.name() == cluster) {
+            worst = Verdict::Fail;
+        }
+    }
+    let fix = fixes.join("; ");
+    verdict("discovery", "clusters-run", worst, wrong, seen, fix)
+}
+
+/// Instances give a cluster the same network; one that gives none has no say.
+fn networks_agree(told: &[Told]) -> Check {
+    let mut given: BTreeMap<&ClusterId, Vec<(&str, &str)>> = BTreeMap::new();
+    for one in told {
+        for member in &one.instance.members {
+            if let Some(network) = &member.network {
+                let said = given.entry(&member.cluster).or_default();
+                said.push((network.as_str(), one.name()));
+            }
+        }
+    }
+    let (mut wrong, mut seen) = (Vec::new(), Vec::new());
+    for (cluster, said) in given {
+        let names: BTreeSet<&str> = said.iter().map(|(network, _)| *network).collect();
+        match names.len() {
+            1 => seen.push(format!("{cluster} in {}", said[0].0)),
+            _ => {
+                let words: Vec<String> = (said.iter())
+                    .map(|(network, mesh)| format!("{network} for {mesh}"))
+                    .collect();
+                wrong.push(format!("{cluster} is in {}", words.join(", ")));
+            }
+        }
+    }
+    let fix = "name one network in all of them: catamaran network set --mesh M C=NETWORK";
+    verdict("network", "networks-agree", Verdict::Warn, wrong, seen, fix)
+}
+
+/// No logical network spans two physical ones: its pods would be called directly, in vain. Without namespaces all pods reach
+/// each other, and it is only a warning.
+fn networks_whole(fleet: &Fleet, told: &[Told]) -> Check {
+    let (mut wrong, mut seen) = (Vec::new(), BTreeSet::new());
+    for one in told {
+        let members: BTreeMap<&ClusterId, &Member> = (one.instance.members.iter())
+            .map(|member| (&member.cluster, member))
+            .collect();
+        seen.extend(
+            members
+                .values()
+                .filter_map(|m| Some(m.network.as_ref()?.to_string())),
+        );
+        let torn = torn_networks(fleet, &members).into_iter();
+        wrong.extend(torn.map(|what| format!("{}: {what}", one.name())));
+    }
+    let bad = match fleet.file.isolation {
+        Isolation::Netns => Verdict::Fail,
+        Isolation::Process => Verdict::Warn,
+    };
+    let fix =
+        "give each its own network: catamaran network set --mesh M C1=NETWORK1,gateway C2=NETWORK2";
+    verdict(
+        "network",
+        "networks-whole",
+        bad,
+        wrong,
+        seen.into_iter().collect(),
+        fix,
+    )
+}
+
 async fn instances_run(told: &[Told]) -> Check {
     let (mut wrong, mut seen) = (Vec::new(), Vec::new());
     for one in told {
@@ -322,13 +420,13 @@ fn watch_fresh(told: &[Told]) -> Check {
     verdict("discovery", "watch-fresh", Verdict::Fail, wrong, seen, fix)
 }
 
-fn gateways_known(told: &[Told]) -> Check {
+fn gateways_known(told: &[Told], stopped: &BTreeSet<ClusterId>) -> Check {
     let (mut wrong, mut seen) = (Vec::new(), Vec::new());
     for one in told {
         let Ok(status) = &one.status else { continue };
         let own = (one.instance.member(one.instance.home.name())).and_then(|m| m.network.clone());
         for member in one.discovers() {
-            if member.network == own {
+            if member.network == own || stopped.contains(&member.cluster) {
                 continue;
             }
             let gateways = status.gateways_of(member.cluster.as_str());
@@ -354,6 +452,7 @@ fn gateways_known(told: &[Told]) -> Check {
 async fn gateway_probes(
     fleet: &Fleet,
     told: &[Told],
+    stopped: &BTreeSet<ClusterId>,
 ) -> Result<(Vec<Check>, Vec<String>), OperateError> {
     let mut checks = Vec::new();
     let mut from = BTreeSet::new();
@@ -364,6 +463,24 @@ async fn gateway_probes(
             .member(home.name())
             .and_then(|member| member.network.clone());
         for member in one.discovers().filter(|member| member.network != own) {
+            if let Some(name) = [home.name(), &member.cluster]
+                .into_iter()
+                .find(|name| stopped.contains(*name))
+            {
+                checks.push(Check {
+                    group: "network",
+                    id: "gateway-probe",
+                    verdict: Verdict::Skip,
+                    seen: format!(
+                        "{} → gateway of {}: {name} is stopped",
+                        home.name(),
+                        member.cluster
+                    ),
+                    cause: String::new(),
+                    fix: String::new(),
+                });
+                continue;
+            }
             let dir = fleet.cluster(&member.cluster)?;
             let known = match &one.status {
                 Ok(status) => status.gateways_of(member.cluster.as_str()),
@@ -606,9 +723,12 @@ fn no_plaintext(told: &[Told]) -> Result<Check, OperateError> {
 }
 
 /// Every Deployment has the pods it asks for, all ready; its callers meet fewer otherwise.
-fn pods_ready(told: &[Told]) -> Result<Check, OperateError> {
+fn pods_ready(told: &[Told], stopped: &BTreeSet<ClusterId>) -> Result<Check, OperateError> {
     let (mut wrong, mut seen) = (Vec::new(), Vec::new());
     for home in told.iter().map(|one| &one.instance.home) {
+        if stopped.contains(home.name()) {
+            continue;
+        }
         let pods = PodRecord::all(home);
         let mut all = 0;
         for (key, object) in write::objects(home)? {
@@ -653,8 +773,12 @@ fn injected(home: &ClusterDir) -> Result<BTreeSet<String>, OperateError> {
     Ok(names.collect())
 }
 
-async fn proxies_current(fleet: &Fleet) -> Result<Check, OperateError> {
-    let proxies = list_proxies(fleet).await?;
+async fn proxies_current(
+    fleet: &Fleet,
+    stopped: &BTreeSet<ClusterId>,
+) -> Result<Check, OperateError> {
+    let mut proxies = list_proxies(fleet).await?;
+    proxies.retain(|proxy| !stopped.iter().any(|name| name.as_str() == proxy.cluster));
     let current = proxies
         .iter()
         .filter(|proxy| proxy.state == "current")

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use catamaran_identity::ceremony::CeremonyError;
 use catamaran_identity::{CaCertsError, CertificateError};
-use catamaran_local::exec::ExecError;
+use catamaran_local::exec::{ExecError, Target};
 use catamaran_local::fleet::FleetError;
 use catamaran_local::lifecycle::LifecycleError;
 use catamaran_local::manifest::FolderError;
@@ -435,6 +435,12 @@ impl OperateError {
             OperateError::UnknownVersion { installed, .. } => {
                 vec![format!("installed versions: {}", list(installed))]
             }
+            OperateError::Exec(ExecError::Unknown { target, known, .. }) => {
+                let there = known.iter().take(MAX_KNOWN).cloned().collect();
+                let mut lines = known_lines("there", there, None);
+                lines.extend(meant(target, known).map(|name| format!("did you mean {name}?")));
+                lines
+            }
             OperateError::NotHeld { cause, .. } if !cause.is_empty() => vec![cause.clone()],
             _ => Vec::new(),
         }
@@ -503,6 +509,15 @@ impl OperateError {
             OperateError::NoAnswer { .. } => "see `catamaran status`, and its log; try again".into(),
             OperateError::Timeout { look, .. } => look.clone(),
             OperateError::NotHeld { fix, .. } if !fix.is_empty() => fix.clone(),
+            OperateError::Exec(ExecError::Unknown { .. }) => {
+                "see `catamaran status`; another namespace is named with --namespace".into()
+            }
+            OperateError::Exec(ExecError::ScaledToZero { target, cluster, namespace }) => format!(
+                "catamaran scale {target} --replicas 1 --cluster {cluster} --namespace {namespace}"
+            ),
+            OperateError::Exec(ExecError::Stopped { cluster, .. }) => {
+                format!("catamaran cluster start {cluster}")
+            }
             OperateError::Authority { .. } => {
                 "issue a new one: catamaran trust renew MESH".into()
             }
@@ -536,6 +551,22 @@ fn list(names: &[String]) -> String {
         true => "none".into(),
         false => names.join(", "),
     }
+}
+
+/// The most names of what is there that an error lists.
+const MAX_KNOWN: usize = 12;
+
+/// What a target may have meant: the same name of the other kind, else the nearest name.
+fn meant(target: &Target, known: &[String]) -> Option<String> {
+    let (Target::Deployment(wanted) | Target::Pod(wanted)) = target;
+    let named = |name: &str| {
+        let of_name = |entry: &&String| entry.split_once('/').is_some_and(|(_, it)| it == name);
+        known.iter().find(of_name).cloned()
+    };
+    let names: Vec<&str> = (known.iter())
+        .filter_map(|entry| Some(entry.split_once('/')?.1))
+        .collect();
+    named(wanted).or_else(|| named(&nearest(wanted, &names)?))
 }
 
 fn known_lines(what: &str, names: Vec<String>, near: Option<String>) -> Vec<String> {

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 use std::process::Command;
+use std::time::Duration;
 
-use catamaran_local::exec::{self, Target};
+use catamaran_local::exec::{self, ExecError, Target};
+use catamaran_local::object::Kind;
 use catamaran_model::{ClusterId, Namespace};
 
-use crate::{Fleet, OperateError};
+use crate::{Fleet, OperateError, wait};
 
 /// Where a command runs: `C/deploy/sleep`, or cluster and target apart.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -29,6 +31,10 @@ impl Place {
         };
         let (cluster, target) = (text.split_once('/'))
             .ok_or_else(|| bad("there is no '/' after the cluster".into()))?;
+        let kind = Kind::of_word(cluster);
+        if matches!(kind, Some(Kind::Deployment | Kind::Pod)) && !target.contains('/') {
+            return Err(bad(format!("the cluster is missing before {cluster}/")));
+        }
         Ok(Place {
             cluster: ClusterId::new(cluster).map_err(|e| bad(e.to_string()))?,
             namespace: namespace.clone(),
@@ -43,6 +49,28 @@ impl std::fmt::Display for Place {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{}/{}", self.cluster, self.target)
     }
+}
+
+/// Waits until a pod of the place has started its program, for at most `patience`. What cannot come by waiting is an error at
+/// once: an unknown name, a Deployment scaled to 0, a cluster that is stopped.
+pub async fn wait_started(
+    fleet: &Fleet,
+    place: &Place,
+    patience: Duration,
+) -> Result<(), OperateError> {
+    let dir = fleet.cluster(&place.cluster)?;
+    let what = format!("starting {} in {}", place.target, place.cluster);
+    let look = format!(
+        "see `catamaran status`, and catamaran logs {} {} --namespace {}; or wait longer: --timeout",
+        place.cluster, place.target, place.namespace
+    );
+    let found = wait::until(&what, patience, &look, || async {
+        match exec::pod_of(&dir, &place.namespace, &place.target) {
+            Err(error @ ExecError::NoPod { .. }) => Err(error.to_string()),
+            found => Ok(found),
+        }
+    });
+    Ok(found.await?.map(drop)?)
 }
 
 /// The command that runs `argv` in the pod. Input, output and the terminal are the caller's; its exit status is `argv`'s.

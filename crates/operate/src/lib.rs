@@ -45,14 +45,14 @@ mod trust;
 mod verify;
 mod wait;
 
-pub use apply::{Applied, apply, delete, scale};
+pub use apply::{Applied, IGNORED, apply, delete, scale};
 pub use check::{Check, CheckReport, Verdict, check};
 pub use cluster_add::{AddCluster, add_cluster, remove_cluster};
 pub use cluster_create::{DEFAULT_NETWORK, create_cluster};
 pub use cluster_life::{START_PATIENCE, STOP_PATIENCE, fleet_down, start_cluster, stop_cluster};
 pub use confirm_shrink::confirm_shrink;
 pub use error::{Class, OperateError};
-pub use exec::{Place, exec_command, log_path, logs};
+pub use exec::{Place, exec_command, log_path, logs, wait_started};
 pub use fleet::{Fleet, Instance, possible_isolation};
 pub use job::{Job, Moment, Note, Step, StepState};
 pub use mesh_create::{CreateMesh, OUR_VERSION, RUNNING_PATIENCE, create_mesh};

@@ -135,7 +135,7 @@ fn plan(fleet: &Fleet, mesh: &MeshName, settings: &[NetworkSetting]) -> Result<P
         .map(|member| (&member.cluster, member))
         .collect();
     all.extend(after.iter().map(|member| (&member.cluster, member)));
-    let warnings = warnings(fleet, &all);
+    let warnings = torn_networks(fleet, &all);
     Ok(Plan {
         home: instance.home,
         before,
@@ -145,7 +145,7 @@ fn plan(fleet: &Fleet, mesh: &MeshName, settings: &[NetworkSetting]) -> Result<P
 }
 
 /// One logical network over several physical ones: its pods would be called directly, in vain.
-fn warnings(fleet: &Fleet, members: &BTreeMap<&ClusterId, &Member>) -> Vec<String> {
+pub(crate) fn torn_networks(fleet: &Fleet, members: &BTreeMap<&ClusterId, &Member>) -> Vec<String> {
     let mut physical: BTreeMap<&NetworkId, BTreeMap<NetworkId, &ClusterId>> = BTreeMap::new();
     for (cluster, member) in members {
         if let (Some(network), Ok(facts)) = (&member.network, fleet.dir.cluster(cluster).read()) {

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::control_plane::{self, ProxyCount};
 use crate::fleet::Instance;
 use crate::mesh_list::{MeshRow, list_meshes};
+use crate::mesh_state::MeshState;
 use crate::{Fleet, OperateError};
 
 /// The whole fleet.
@@ -121,6 +122,7 @@ pub async fn fleet_status(fleet: &Fleet) -> Result<FleetStatus, OperateError> {
         })
     });
     let mut problems: Vec<ProblemRow> = said.chain(nodes).collect();
+    problems.extend(absent(&meshes, &clusters));
     problems.sort();
     Ok(FleetStatus {
         id: fleet.file.id.clone(),
@@ -132,6 +134,52 @@ pub async fn fleet_status(fleet: &Fleet) -> Result<FleetStatus, OperateError> {
         proxies,
         problems,
     })
+}
+
+/// Who does not answer: they cannot say so themselves.
+fn absent(meshes: &[MeshRow], clusters: &[ClusterRow]) -> Vec<ProblemRow> {
+    let row =
+        |severity: &str, kind: &str, cluster: &str, object: String, message: String| ProblemRow {
+            severity: severity.into(),
+            said_by: "catamaran".into(),
+            kind: kind.into(),
+            cluster: Some(cluster.into()),
+            object,
+            message,
+        };
+    let unreachable = meshes
+        .iter()
+        .filter(|mesh| mesh.state == MeshState::Unreachable);
+    let stopped = clusters.iter().filter(|cluster| cluster.state == "stopped");
+    let meshes = unreachable.map(|mesh| {
+        let message = format!(
+            "{}; its proxies go on with what they have; see logs/ in the folder of {}",
+            mesh.reason, mesh.manages
+        );
+        row(
+            "error",
+            "unreachable",
+            &mesh.manages,
+            format!("Mesh {}", mesh.name),
+            message,
+        )
+    });
+    let clusters = stopped.map(|cluster| {
+        let severity = if cluster.managed_by.is_some() {
+            "error"
+        } else {
+            "warning"
+        };
+        let message = format!("it is stopped; catamaran cluster start {}", cluster.name);
+        row(
+            severity,
+            "stopped",
+            &cluster.name,
+            format!("Cluster {}", cluster.name),
+            message,
+        )
+    });
+    meshes.chain(clusters).collect()
 }
 
 /// The clusters, by name.
@@ -234,8 +282,11 @@ async fn gateways(fleet: &Fleet) -> Result<Vec<GatewayRow>, OperateError> {
             address,
             known_to: Vec::new(),
         });
-        row.known_to
-            .extend(knows.map(|instance| instance.spec.name.to_string()));
+        // An instance may know one address twice: as discovered, and as given by hand.
+        let knows = knows.map(|instance| instance.spec.name.to_string());
+        if let Some(name) = knows.filter(|name| !row.known_to.contains(name)) {
+            row.known_to.push(name);
+        }
     };
     for dir in fleet.clusters()? {
         for (network, address) in gateways_in(&write::status(&dir)?) {
@@ -289,3 +340,6 @@ pub(crate) fn gateways_in(objects: &BTreeMap<ObjectKey, Arc<Object>>) -> Vec<(St
     }
     found
 }
+
+#[cfg(test)]
+mod tests;

@@ -36,7 +36,7 @@ impl Call {
     }
 }
 
-/// Latencies, in milliseconds.
+/// Latencies, in milliseconds, rounded to two decimals.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
     /// Half of the calls took at most this.
@@ -94,7 +94,7 @@ pub fn tally(calls: &[Call]) -> Tally {
     tally.latency_ms = Latency {
         p50: share(&took, 50),
         p99: share(&took, 99),
-        max: took.last().copied().unwrap_or_default(),
+        max: share(&took, 100),
     };
     tally
 }
@@ -138,13 +138,14 @@ mod tests {
             call(10.0, 5.0, Ok("v2")),
             call(20.0, 1000.0, Err("no connection")),
             call(30.0, 2.0, Ok("v2")),
+            call(40.0, 7.123456, Ok("v2")),
         ];
         let tally = tally(&calls);
-        assert_eq!((tally.sent, tally.ok, tally.failed), (4, 3, 1));
-        assert_eq!(tally.versions["v2"], 2);
+        assert_eq!((tally.sent, tally.ok, tally.failed), (5, 4, 1));
+        assert_eq!(tally.versions["v2"], 3);
         assert_eq!(tally.instances["hello-v1-1"], 1);
         assert_eq!(tally.errors["no connection"], 1);
-        assert_eq!(tally.latency_ms.max, 5.0);
+        assert_eq!(tally.latency_ms.max, 7.12);
     }
 
     #[test]

@@ -148,8 +148,12 @@ fn renew(fleet: &Fleet, name: &MeshName) -> Result<(ClusterDir, Fingerprint), Op
 }
 
 /// Writes an instance's intermediate into `folder` in Istio's `cacerts` layout, for a control plane elsewhere. The folder must
-/// be new or empty.
-pub fn export_trust(fleet: &Fleet, name: &MeshName, folder: &Path) -> Result<(), OperateError> {
+/// be new or empty. Returns the names of the files; `ca-key.pem` among them is a private key that nothing encrypts.
+pub fn export_trust(
+    fleet: &Fleet,
+    name: &MeshName,
+    folder: &Path,
+) -> Result<Vec<&'static str>, OperateError> {
     let authority = authority_of(&fleet.instance(name)?.home)?;
     let taken = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
     if taken {
@@ -162,10 +166,12 @@ pub fn export_trust(fleet: &Fleet, name: &MeshName, folder: &Path) -> Result<(),
         .mode(0o700)
         .create(folder)
         .map_err(OperateError::file(folder))?;
+    let mut written = Vec::new();
     for (file, text) in authority.files().entries() {
         let path = folder.join(file);
         let mode = if file == "ca-key.pem" { 0o600 } else { 0o644 };
         atomic::write(&path, text.as_bytes(), mode).map_err(OperateError::file(path))?;
+        written.push(file);
     }
-    Ok(())
+    Ok(written)
 }

@@ -2,7 +2,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use catamaran_model::ClusterId;
-use catamaran_operate::{Applied, apply};
+use catamaran_operate::{Applied, IGNORED, apply};
 
 use crate::context::{Context, Effect, Failure, Outcome};
 use crate::table::Table;
@@ -26,7 +26,22 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let text = read(&args.filename)?;
     let rows =
         apply(&fleet, &args.cluster, &text, &args.filename).or_else_said("nothing was changed")?;
+    warn(&rows);
     context.show(&rows, || vec![table(&rows)])
+}
+
+/// Names what was left out, on standard error: it is no failure, and easily overlooked.
+pub(super) fn warn(rows: &[Applied]) {
+    for row in rows.iter().filter(|row| row.outcome == IGNORED) {
+        let hint = row
+            .hint
+            .as_ref()
+            .map_or(String::new(), |hint| format!("; {hint}"));
+        eprintln!(
+            "warning: {} {} is ignored, there is no such kind here{hint}",
+            row.kind, row.name
+        );
+    }
 }
 
 /// The most bytes of a manifest that are read.

@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use catamaran_model::ClusterId;
 use catamaran_operate::delete;
 
-use super::apply::{read, table};
+use super::apply::{read, table, warn};
 use crate::context::{Context, Effect, Outcome};
 
 /// Delete every object that a manifest names.
@@ -23,5 +23,6 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
     let text = read(&args.filename)?;
     let rows =
         delete(&fleet, &args.cluster, &text, &args.filename).or_else_said("nothing was changed")?;
+    warn(&rows);
     context.show(&rows, || vec![table(&rows)])
 }

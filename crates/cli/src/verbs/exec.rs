@@ -1,10 +1,13 @@
 use std::os::unix::process::CommandExt;
+use std::time::Duration;
 
 use catamaran_local::exec::{ExecError, Target};
 use catamaran_model::{ClusterId, Namespace};
-use catamaran_operate::{Place, exec_command};
+use catamaran_operate::{Place, exec_command, wait_started};
 
+use super::{block_on, done};
 use crate::context::{Context, Effect, Failure, Outcome};
+use crate::parse::span;
 
 /// Run a command in a pod: its namespaces, environment and folder. The exit code is the command's.
 #[derive(Debug, clap::Args)]
@@ -20,6 +23,9 @@ pub(crate) struct Args {
     /// The namespace.
     #[arg(short, long, default_value = "default")]
     namespace: Namespace,
+    /// How long to wait for a pod that is on its way.
+    #[arg(long, value_parser = span, default_value = "30s", value_name = "TIME")]
+    timeout: Duration,
     /// The command and its arguments.
     #[arg(last = true, required = true, value_name = "COMMAND")]
     command: Vec<String>,
@@ -36,6 +42,12 @@ pub(crate) fn run(args: Args, context: &Context) -> Outcome {
         namespace: args.namespace,
         target: args.target,
     };
+    block_on(async {
+        wait_started(&fleet, &place, args.timeout)
+            .await
+            .or_else_said("nothing was run")?;
+        done()
+    })?;
     let mut command =
         exec_command(&fleet, &place, &args.command).or_else_said("nothing was run")?;
     // Returns only when it failed.

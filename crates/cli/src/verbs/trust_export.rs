@@ -18,6 +18,12 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: Args, context: &Context) -> Outcome {
-    export_trust(&context.fleet()?, &args.mesh, &args.to).or_else_said("nothing was written")?;
+    let files = export_trust(&context.fleet()?, &args.mesh, &args.to)
+        .or_else_said("nothing was written")?;
+    eprintln!("wrote {} into {}", files.join(", "), args.to.display());
+    eprintln!(
+        "warning: ca-key.pem is an unencrypted private key; whoever reads it can issue certificates of {}",
+        args.mesh
+    );
     done()
 }

@@ -60,7 +60,10 @@ fn tables(tally: &Tally) -> Vec<Table> {
         ["SENT", "OK", "FAILED", "LONGEST GAP", "P50", "P99", "MAX"],
         "",
     );
-    let ms = |value: f64| format!("{value:.1} ms");
+    let ms = |value: f64| match tally.ok {
+        0 => "-".to_owned(),
+        _ => format!("{value:.1} ms"),
+    };
     sum.row([
         tally.sent.to_string(),
         tally.ok.to_string(),
@@ -86,4 +89,26 @@ fn tables(tally: &Tally) -> Vec<Table> {
         tables.push(table);
     }
     tables
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_an_answer_there_is_no_latency() {
+        let failed = Tally {
+            sent: 3,
+            failed: 3,
+            ..Tally::default()
+        };
+        let text = tables(&failed)[0].render();
+        assert!(!text.contains("0.0 ms"), "{text}");
+        let answered = Tally {
+            sent: 1,
+            ok: 1,
+            ..Tally::default()
+        };
+        assert!(tables(&answered)[0].render().contains("0.0 ms"));
+    }
 }

@@ -35,6 +35,30 @@ fn a_bad_name_is_refused_with_its_kind_and_reason() {
 }
 
 #[test]
+fn a_name_with_dots_is_refused_for_what_is_wrong_with_it() {
+    for (text, reason) in [
+        ("", "it is empty"),
+        (
+            "../evil",
+            "only lower-case letters, digits, '-' and '.' are allowed",
+        ),
+        ("a..b", "a part between dots is empty"),
+        ("a.", "a part between dots is empty"),
+        (
+            "a.-b",
+            "each part between dots must start and end with a letter or digit",
+        ),
+    ] {
+        assert_eq!(ClusterId::new(text).unwrap_err().reason, reason, "{text}");
+    }
+    let long = format!("a.{}", "b".repeat(64));
+    assert_eq!(
+        ClusterId::new(long).unwrap_err().reason,
+        "a part between dots is longer than 63 characters"
+    );
+}
+
+#[test]
 fn a_refused_text_is_cut_in_the_error() {
     let error = Namespace::new("x".repeat(10_000)).unwrap_err();
     assert_eq!(error.text.len(), 80);

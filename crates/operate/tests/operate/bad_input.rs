@@ -5,7 +5,7 @@ use catamaran_model::{MemberMode, Version};
 use catamaran_operate::{
     Class, CreateMesh, Fleet, Manner, NetworkSetting, OperateError, Place, apply, create_cluster,
     create_mesh, delete_mesh, inject_namespace, load, logs, proxy_config, remove_cluster,
-    renew_trust, scale, set_networks, show_mesh, show_trust, start_cluster, verify,
+    renew_trust, scale, set_networks, show_mesh, show_trust, start_cluster, verify, wait_started,
 };
 
 use crate::stage::{Stage, cluster, create, mesh, quiet};
@@ -451,6 +451,40 @@ async fn an_unknown_pod_or_proxy_is_named() {
         "CTM-O105",
         &["deploy/sleep", "cluster-1"],
     );
+    let manifest = |replicas: u32| {
+        format!(
+            "apiVersion: apps/v1\nkind: Deployment\nmetadata: {{name: sleep}}\nspec:\n  replicas: {replicas}\n  \
+             selector: {{matchLabels: {{app: sleep}}}}\n  template:\n    metadata: {{labels: {{app: sleep}}}}\n    \
+             spec: {{containers: [{{name: sleep, image: sleep, command: [sleep, infinity]}}]}}\n"
+        )
+    };
+    let at = cluster("cluster-1");
+    let file = std::path::Path::new("sleep.yaml");
+    let pod = Place::parse("cluster-1/sleep", &default).unwrap();
+    let near = Place::parse("cluster-1/deploy/slep", &default).unwrap();
+    let hour = std::time::Duration::from_secs(3600);
+    apply(&stage.fleet, &at, &manifest(0), file).unwrap();
+    for (place, words) in [
+        (&pod, ["no pod/sleep", "did you mean deploy/sleep?"]),
+        (&near, ["no deploy/slep", "did you mean deploy/sleep?"]),
+        (
+            &place,
+            [
+                "scaled to 0",
+                "catamaran scale deploy/sleep --replicas 1 --cluster cluster-1",
+            ],
+        ),
+    ] {
+        let error = wait_started(&stage.fleet, place, hour).await.unwrap_err();
+        refused(&error, "CTM-O105", &words);
+    }
+    apply(&stage.fleet, &at, &manifest(1), file).unwrap();
+    let stopped = wait_started(&stage.fleet, &place, hour).await.unwrap_err();
+    refused(
+        &stopped,
+        "CTM-O105",
+        &["is stopped", "catamaran cluster start cluster-1"],
+    );
     let kind = catamaran_operate::ConfigKind::Certs;
     let error = proxy_config(&stage.fleet, "sleep", kind).await.unwrap_err();
     refused(&error, "CTM-P101", &["sleep", "proxy list"]);
@@ -459,6 +493,7 @@ async fn an_unknown_pod_or_proxy_is_named() {
         "cluster-1/svc/sleep",
         "Cluster/deploy/x",
         "/deploy/x",
+        "deploy/sleep",
     ] {
         assert_eq!(
             Place::parse(bad, &default).unwrap_err().class(),

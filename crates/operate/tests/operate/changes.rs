@@ -86,7 +86,9 @@ async fn a_renewed_intermediate_is_under_the_same_root() {
 async fn an_exported_authority_can_be_read_and_overwrites_nothing() {
     let stage = Stage::pair().await;
     let folder = stage.folder.path().join("cacerts");
-    export_trust(&stage.fleet, &mesh("mesh-1"), &folder).unwrap();
+    let written = export_trust(&stage.fleet, &mesh("mesh-1"), &folder).unwrap();
+    assert_eq!(written.len(), 4);
+    assert!(written.iter().all(|name| folder.join(name).is_file()));
     let files =
         CaCertsFiles::collect(|name| std::fs::read_to_string(folder.join(name)).ok()).unwrap();
     assert_eq!(
@@ -345,4 +347,50 @@ async fn checks_tell_roots_that_differ_before_anything_else() {
     assert_eq!(first.verdict, Verdict::Fail);
     assert!(first.seen.contains("mesh-3 in cluster-3"), "{}", first.seen);
     assert!(first.fix.contains("--reuse-root mesh-1"), "{}", first.fix);
+}
+
+#[tokio::test]
+async fn check_tells_stopped_clusters_and_networks_that_do_not_fit() {
+    let stage = Stage::pair().await;
+    let discover = MemberMode::DiscoveryOnly;
+    stage.add("cluster-2", "mesh-1", discover).unwrap();
+    let set = |to: &str, words: &[&str]| {
+        let settings: Vec<NetworkSetting> = words.iter().map(|w| w.parse().unwrap()).collect();
+        set_networks(&stage.fleet, &mesh(to), &settings, &mut quiet()).unwrap();
+    };
+    set("mesh-1", &["cluster-1=flat", "cluster-2=flat"]);
+    set("mesh-2", &["cluster-2=network2,gateway"]);
+    let report = check(&stage.fleet).await.unwrap();
+    let seen = |id: &str| {
+        let check = report.checks.iter().find(|check| check.id == id).unwrap();
+        (check.verdict, check.seen.as_str(), check.fix.as_str())
+    };
+    let (verdict, words, fix) = seen("clusters-run");
+    assert_eq!(verdict, Verdict::Fail);
+    assert!(words.contains("cluster-2 is stopped"), "{words}");
+    assert!(
+        !words.contains("cluster-3"),
+        "nobody's cluster may be stopped: {words}"
+    );
+    assert!(fix.contains("catamaran cluster start cluster-2"), "{fix}");
+    assert_ne!(seen("gateways-known").0, Verdict::Fail);
+    let (verdict, words, _) = seen("networks-agree");
+    assert_eq!(verdict, Verdict::Warn);
+    assert!(
+        words.contains("flat for mesh-1, network2 for mesh-2"),
+        "{words}"
+    );
+    let (verdict, words, _) = seen("networks-whole");
+    assert_eq!(
+        verdict,
+        Verdict::Warn,
+        "without namespaces pods do reach each other"
+    );
+    assert!(words.contains("cluster-1 and cluster-2"), "{words}");
+    set("mesh-1", &["cluster-1=network1", "cluster-2=network2"]);
+    let report = check(&stage.fleet).await.unwrap();
+    for id in ["networks-agree", "networks-whole"] {
+        let check = report.checks.iter().find(|check| check.id == id).unwrap();
+        assert_eq!(check.verdict, Verdict::Pass, "{check:?}");
+    }
 }
