@@ -1,3 +1,5 @@
+use std::collections::BTreeSet;
+
 use super::*;
 
 #[test]
@@ -49,7 +51,12 @@ fn a_deployment_without_its_pods_fails() {
         status: Err("it does not run".into()),
         roots: Vec::new(),
     };
-    assert_eq!(pods_ready(&[told(&home)]).unwrap().verdict, Verdict::Pass);
+    assert_eq!(
+        pods_ready(&[told(&home)], &BTreeSet::new())
+            .unwrap()
+            .verdict,
+        Verdict::Pass
+    );
     let sample = include_str!("../../../../examples/five-steps/cluster-2.yaml");
     crate::apply(
         &fleet,
@@ -58,7 +65,7 @@ fn a_deployment_without_its_pods_fails() {
         std::path::Path::new("cluster-2.yaml"),
     )
     .unwrap();
-    let check = pods_ready(&[told(&home)]).unwrap();
+    let check = pods_ready(&[told(&home)], &BTreeSet::new()).unwrap();
     assert_eq!(check.verdict, Verdict::Fail);
     assert!(
         check
