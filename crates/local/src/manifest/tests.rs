@@ -112,7 +112,7 @@ fn bad_objects_are_reported_with_file_line_and_reason_and_hurt_only_themselves()
         ),
         (
             "apiVersion: v1\nkind: Gadget\nmetadata: {name: x}\n",
-            "v1 Gadget is not looked at",
+            "v1 Gadget x is not looked at",
         ),
         ("apiVersion: v1\nkind: Service\n  metadata: {\n", "a.yaml:"),
         (
