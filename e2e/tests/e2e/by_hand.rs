@@ -101,6 +101,33 @@ fn a_plain_curl_is_carried_and_answers_mix() {
     four_pods_behind_one_gateway_share_its_traffic(&fleet);
     a_renewed_intermediate_costs_no_request(&fleet);
     a_cluster_that_comes_back_is_reached_at_once(&fleet);
+    a_node_that_finds_no_folder_of_manifests_ends_nothing(&fleet);
+}
+
+/// Silence is not a statement: where nothing can be read, nobody has said that there is nothing.
+fn a_node_that_finds_no_folder_of_manifests_ends_nothing(fleet: &Fleet) {
+    let cluster = fleet.dir().join("clusters/cluster-2");
+    let away = fleet.dir().join("objects-away");
+    std::fs::rename(cluster.join("objects"), &away).unwrap();
+    let record = std::fs::read_to_string(cluster.join("run/node.json")).unwrap();
+    let record: serde_json::Value = serde_json::from_str(&record).unwrap();
+    let pid = record["pid"].as_i64().expect("the node's id") as i32;
+    let pid = nix::unistd::Pid::from_raw(pid);
+    nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL).unwrap();
+    fleet.say("cluster start cluster-2").ok();
+    // Long enough for a node that believes the emptiness to have ended its pods.
+    let said = fleet
+        .say(
+            "verify helloworld:5000/hello --from cluster-1/deploy/sleep --rate 50 --for 6s -o json",
+        )
+        .ok();
+    std::fs::rename(&away, cluster.join("objects")).unwrap();
+    let report = said.json();
+    assert_eq!(report["failed"].as_u64(), Some(0), "{report:#}");
+    let last = fleet
+        .say("verify helloworld:5000/hello --from cluster-1/deploy/sleep -n 20 -o json")
+        .ok();
+    assert!(last.json()["versions"]["v2"].as_u64() > Some(0), "{last:?}");
 }
 
 /// Its gateway has the same address in a new namespace; neighbours that remember the old one must not wait for it.
