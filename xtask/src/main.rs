@@ -1,5 +1,6 @@
 //! The workshop's commands: `cargo xtask demo`, `cargo xtask test`. Both do their own set-up on a fresh machine.
 
+mod envoy;
 mod machine;
 mod steps;
 
@@ -12,6 +13,7 @@ Usage: cargo xtask COMMAND [ARGS]
   test           everything a change must pass: format, lints, docs, layers, unit and property tests, end-to-end tests
   test FILTER    end-to-end tests whose name contains FILTER, and nothing else
   prove [N]      unit and property tests N times (10), each time with another seed, which is printed
+  envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
   build          build the binary, target/debug/catamaran
 
 demo and test install what they need with apt-get when they run as root on Debian or Ubuntu; elsewhere they name what is missing.
@@ -29,6 +31,10 @@ fn main() -> ExitCode {
             Ok(rounds) => steps::prove(rounds),
             Err(_) => Err(format!("prove takes how many rounds, not {rounds:?}")),
         },
+        ["envoy"] => envoy::ready().map(|path| {
+            println!("{}", path.display());
+            ExitCode::SUCCESS
+        }),
         ["build"] => steps::build(),
         ["--help" | "-h" | "help"] | [] => {
             print!("{HELP}");

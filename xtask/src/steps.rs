@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::machine;
+use crate::{envoy, machine};
 
 /// Builds what is missing and runs the demo with the arguments given.
 pub(crate) fn demo(args: &[String]) -> Result<ExitCode, String> {
@@ -106,7 +106,12 @@ pub(crate) fn end_to_end(filter: Option<&str>) -> Result<ExitCode, String> {
     let binary = binary
         .to_str()
         .ok_or("the target folder's path is not UTF-8")?;
-    cargo(&args, &[("CATAMARAN_BIN", binary)])?;
+    let envoy = envoy::ready()?;
+    let envoy = envoy.to_str().ok_or("the path of Envoy is not UTF-8")?;
+    cargo(
+        &args,
+        &[("CATAMARAN_BIN", binary), ("CATAMARAN_ENVOY", envoy)],
+    )?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -158,8 +163,10 @@ fn root() -> PathBuf {
     here.parent().map_or(here.clone(), PathBuf::from)
 }
 
+pub(crate) fn target() -> PathBuf {
+    std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
+}
+
 fn binary() -> PathBuf {
-    let target =
-        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from);
-    target.join("debug/catamaran")
+    target().join("debug/catamaran")
 }

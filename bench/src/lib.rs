@@ -1,0 +1,1 @@
+//! Benchmarks: ratios in one interleaved run, never asserted in timed tests.
