@@ -17,6 +17,7 @@ mod detect;
 mod dial;
 mod head;
 mod http;
+mod lanes;
 mod pool;
 mod sni;
 mod stream;

@@ -1,5 +1,6 @@
 //! Makes connections to upstreams: TCP, then TLS with a verified peer before any byte of a request.
 
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -14,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::lanes::Leaf;
 use super::stream::Stream;
 use super::tls::{Offer, RuleError, TLS_BUFFER, is_http2};
 use super::worker::Worker;
@@ -50,6 +52,8 @@ pub(crate) struct Dialed {
     pub(crate) negotiated: bool,
     /// The verified identity.
     pub(crate) peer: Option<Arc<str>>,
+    /// The hash of the certificate shown.
+    pub(crate) leaf: Leaf,
 }
 
 /// Why there is no connection.
@@ -115,6 +119,7 @@ pub(crate) async fn dial(worker: &Worker, target: &Target) -> Result<Dialed, Dia
             http2: false,
             negotiated: false,
             peer: None,
+            leaf: None,
         });
     };
     let failed = |error: io::Error| match PeerError::of_io(&error) {
@@ -146,11 +151,20 @@ pub(crate) async fn dial(worker: &Worker, target: &Target) -> Result<Dialed, Dia
         .peer(session, PeerRole::Server, worker.now())
         .map_err(|error| DialError::Identity(address, error))?
         .map(|peer| Arc::from(peer.id.to_string()));
+    let leaf = session
+        .peer_certificates()
+        .and_then(|chain| chain.first())
+        .map(|leaf| {
+            let mut hasher = DefaultHasher::new();
+            leaf.hash(&mut hasher);
+            hasher.finish()
+        });
     Ok(Dialed {
         stream: Stream::Client(Box::new(stream)),
         http2,
         negotiated,
         peer,
+        leaf,
     })
 }
 

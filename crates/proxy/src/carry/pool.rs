@@ -1,8 +1,8 @@
 //! Connections to upstreams that are used again: one set per worker, kept by cluster, address, protocol and certificate.
 //!
 //! HTTP/1 connections are taken last in, first out, and come back when request and answer are whole. HTTP/2 connections are
-//! shared. Towards a gateway several are kept and used in turn, because the gateway gives each whole connection to one of
-//! the endpoints behind it; they are renewed with jitter, so that no endpoint is left out for long.
+//! shared. Towards a gateway several are kept, because the gateway gives each whole connection to one of the endpoints behind
+//! it; those endpoints have turns (see [`lanes`]), and connections are renewed with jitter, so that none is left out for long.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::body::Sent;
 use super::dial::{DialError, Dialed, Target, dial};
+use super::lanes::{self, Leaf};
 use super::stream::Stream;
 use super::tls::Offer;
 use super::worker::Worker;
@@ -32,6 +33,8 @@ pub(crate) const STREAMS: usize = 100;
 pub(crate) const CONNECTIONS: usize = 16;
 /// HTTP/2 connections kept towards a gateway, at most, to spread over the endpoints behind it.
 pub(crate) const SPREAD: usize = 8;
+/// Connections made, at most, to reach an endpoint behind a gateway that none of those there are leads to.
+const SEARCH: usize = 2 * SPREAD;
 /// How long after a gateway's weight changed its connections are renewed, give or take half.
 const RESPREAD: Duration = Duration::from_secs(1);
 /// Connections that a request has made for it before it gives up: each of them ended as soon as it stood.
@@ -222,6 +225,8 @@ pub(crate) struct Far {
     pub(crate) peer: Option<Arc<str>>,
     /// Who is told about for requests on it.
     pub(crate) subject: SubjectId,
+    /// Whom a connection through a gateway leads to.
+    leaf: Leaf,
 }
 
 struct Idle {
@@ -368,18 +373,21 @@ impl Pool {
         all.retain(|one| !one.sender.is_closed());
         let young = all.iter().filter(|one| !one.old.get()).count();
         if young < self.want.get() && !all.is_empty() {
-            self.grow(worker);
+            self.grow(worker, SEARCH);
         }
         let free = |one: &&Rc<Shared>| one.streams.get() < STREAMS;
         if self.gateway {
-            let start = self.turn.get();
-            self.turn.set(start.wrapping_add(1));
-            let length = all.len();
+            let turn = self.turn.get();
+            self.turn.set(turn.wrapping_add(1));
             let in_turn = |old: bool| {
-                (0..length)
-                    .map(|step| &all[start.wrapping_add(step) % length])
-                    .filter(free)
-                    .find(|one| one.old.get() == old)
+                let candidates = || all.iter().filter(free).filter(|one| one.old.get() == old);
+                let mut leaves = [None; CONNECTIONS];
+                let mut count = 0;
+                for (leaf, one) in leaves.iter_mut().zip(candidates()) {
+                    *leaf = one.far.leaf;
+                    count += 1;
+                }
+                candidates().nth(lanes::in_turn(&leaves[..count], turn)?)
             };
             if let Some(one) = in_turn(false).or_else(|| in_turn(true)) {
                 return Some(one.clone());
@@ -435,14 +443,22 @@ impl Pool {
         }
     }
 
-    /// Makes connections in the background until there are as many as wanted. A failure ends it until the next use.
-    fn grow(self: &Rc<Self>, worker: &Rc<Worker>) {
+    /// Makes connections in the background until there are as many as wanted, and up to `search` more in place of others while
+    /// endpoints behind a gateway are left out. A failure ends it until the next use.
+    fn grow(self: &Rc<Self>, worker: &Rc<Worker>, search: usize) {
         if self.growing.replace(true) || self.closed.get() {
             return;
         }
         let (pool, worker) = (self.clone(), worker.clone());
         tokio::task::spawn_local(async move {
-            while !pool.closed.get() && pool.young() < pool.want.get() {
+            let mut search = search;
+            while !pool.closed.get() {
+                if pool.young() >= pool.want.get() {
+                    if search == 0 || !pool.spare_one() {
+                        break;
+                    }
+                    search -= 1;
+                }
                 if !worker.view.borrow().may_connect(&pool.cluster) {
                     break;
                 }
@@ -470,6 +486,25 @@ impl Pool {
         {
             all.remove(old);
         }
+    }
+
+    /// While there are endpoints behind the gateway that no connection leads to, and others that several lead to: makes one of
+    /// those old.
+    fn spare_one(&self) -> bool {
+        if !self.gateway {
+            return false;
+        }
+        let all = self.shared.borrow();
+        let young: Vec<&Rc<Shared>> = all.iter().filter(|one| !one.old.get()).collect();
+        let leaves: Vec<Leaf> = young.iter().map(|one| one.far.leaf).collect();
+        if lanes::count(&leaves) >= self.weight.get().min(self.want.get()) {
+            return false;
+        }
+        let spare = lanes::spare(&leaves);
+        if let Some(at) = spare {
+            young[at].old.set(true);
+        }
+        spare.is_some()
     }
 
     fn young(&self) -> usize {
@@ -534,6 +569,7 @@ impl Pool {
         Rc::new(Far {
             peer: dialed.peer.clone(),
             subject,
+            leaf: dialed.leaf,
         })
     }
 
@@ -651,8 +687,9 @@ impl Pool {
         });
         let any = !all.is_empty();
         drop(all);
-        if renew {
-            self.grow(worker);
+        if renew || (any && self.gateway && self.used_at.get() == now) {
+            let search = if renew { SEARCH } else { 1 };
+            self.grow(worker, search);
         }
         any || !self.idle.borrow().is_empty()
             || now.duration_since(self.used_at.get()) < self.idle_time

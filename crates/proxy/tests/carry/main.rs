@@ -453,6 +453,36 @@ async fn four_workloads_behind_one_gateway_share_the_load() {
     assert_eq!(log[0]["protocol"], "HTTP/2");
 }
 
+/// A gateway may lead most connections to one workload: several workers of it that each count for themselves do.
+#[tokio::test]
+async fn workloads_behind_a_gateway_that_deals_unevenly_share_the_load() {
+    let trust = Trust::new();
+    let mut far = Vec::new();
+    let mut programs = Vec::new();
+    for name in ["a", "b", "c", "d"] {
+        let program = hello(name).await;
+        far.push(callee(&trust, 2, "helloworld", program.address));
+        programs.push(program);
+    }
+    let deal = [0, 0, 0, 1, 0, 0, 0, 0, 2, 0, 3].map(|at: usize| far[at].inbound());
+    let wire = Wire::dealt(deal.into()).await;
+    let near = caller(&trust, vec![through(wire.address, 4)]);
+    let mut client = Client::to(near.outbound()).await;
+    let counts = || programs.iter().map(programs::Program::requests);
+    while counts().any(|count| count == 0) {
+        assert_eq!(client.get("/hello").await.0, 200);
+    }
+    let before: Vec<usize> = counts().collect();
+    for _ in 0..400 {
+        assert_eq!(client.get("/hello").await.0, 200);
+    }
+    let shares: Vec<usize> = counts().zip(before).map(|(now, then)| now - then).collect();
+    assert!(
+        shares.iter().all(|count| (80..=120).contains(count)),
+        "{shares:?}"
+    );
+}
+
 #[tokio::test]
 async fn a_cut_wire_costs_a_get_two_waits_and_no_failure() {
     let trust = Trust::new();

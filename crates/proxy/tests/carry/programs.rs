@@ -147,6 +147,11 @@ pub(crate) struct Wire {
 
 impl Wire {
     pub(crate) async fn to(target: SocketAddr) -> Wire {
+        Wire::dealt(vec![target]).await
+    }
+
+    /// One connection after the other to one target after the other.
+    pub(crate) async fn dealt(targets: Vec<SocketAddr>) -> Wire {
         let listener = TcpListener::bind((fleet::address(), 0)).await.unwrap();
         let address = listener.local_addr().unwrap();
         let (cut, is_cut) = watch::channel(false);
@@ -155,8 +160,9 @@ impl Wire {
         tokio::spawn(async move {
             loop {
                 let (near, _) = listener.accept().await.unwrap();
+                let turn = count.fetch_add(1, Ordering::SeqCst);
+                let target = targets[turn % targets.len()];
                 let far = TcpStream::connect(target).await.unwrap();
-                count.fetch_add(1, Ordering::SeqCst);
                 let (near_read, near_write) = near.into_split();
                 let (far_read, far_write) = far.into_split();
                 tokio::spawn(pass(near_read, far_write, is_cut.clone()));
