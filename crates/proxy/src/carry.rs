@@ -8,7 +8,7 @@
 //! upstream that is not who it should be (before any byte of a request), CONNECT, and heads that mean two things.
 //!
 //! The order of reading: `accept.rs` (sockets, and a connection's way), `http.rs` and `tcp.rs` (what is carried), `pool.rs`
-//! and `dial.rs` (upstreams), `worker.rs` (what a thread has), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `copy.rs`.
+//! and `dial.rs` (upstreams), `probe.rs` (gateways nobody calls just now), `worker.rs` (what a thread has), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `copy.rs`.
 
 mod accept;
 mod body;
@@ -19,6 +19,7 @@ mod head;
 mod http;
 mod lanes;
 mod pool;
+mod probe;
 mod sni;
 mod stream;
 mod tcp;
@@ -343,6 +344,7 @@ async fn work(
             _ = ticks.tick() => {
                 worker.table();
                 worker.pools.sweep(&worker);
+                worker.probes.go_round(&worker);
                 worker.scribe.flush();
             }
         }

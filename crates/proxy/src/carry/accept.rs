@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use super::detect::{Beginning, BeginningError, HELLO_WAIT, Look, Rewound, read_beginning};
 use super::dial::tune;
 use super::http::{CALLER_IDLE, Channel, Course as HttpCourse, Direction, serve};
+use super::probe;
 use super::stream::Stream;
 use super::tcp::{Call, Course, Toward, carry, tell};
 use super::tls::{self, is_http1, is_http2};
@@ -352,6 +353,12 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
     }
     let way = match accepted {
         Ok(way) => way,
+        Err(_)
+            if call.toward == Toward::Through
+                && call.server_name.as_deref() == Some(probe::NAME) =>
+        {
+            return;
+        }
         Err(reject) => return refuse(&worker, &call, flags_of(reject.flag), &reject.to_string()),
     };
     let direction = match call.toward {

@@ -178,6 +178,15 @@ impl Pools {
         });
     }
 
+    /// The gateways that connections are kept to, and when each was last in use.
+    pub(crate) fn gateways(&self, now: Instant) -> Vec<(SocketAddr, Instant)> {
+        let pools = self.0.borrow();
+        let gateways = pools.iter().filter(|(_, pool)| pool.gateway);
+        gateways
+            .map(|(key, pool)| (key.address, pool.last_used(now)))
+            .collect()
+    }
+
     /// Closes what was not used for long, renews what is old, and drops what belongs to an older certificate. To be called
     /// every few seconds.
     pub(crate) fn sweep(&self, worker: &Rc<Worker>) {
@@ -302,6 +311,15 @@ impl Pool {
         };
         pool.weigh(worker, forward);
         pool
+    }
+
+    fn last_used(&self, now: Instant) -> Instant {
+        let all = self.shared.borrow();
+        let times = all.iter().map(|one| match one.streams.get() {
+            0 => one.used_at.get(),
+            _ => now,
+        });
+        times.fold(self.used_at.get(), Instant::max)
     }
 
     /// Whether connections made for an earlier decision serve this one: the same peer is demanded.

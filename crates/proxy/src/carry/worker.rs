@@ -14,6 +14,7 @@ use tokio::time::timeout_at;
 
 use super::Settings;
 use super::pool::Pools;
+use super::probe::Probes;
 use super::tls::{Configs, HANDSHAKES};
 use crate::report::{Flags, Party, Reporter, Scribe, Security, Subject, SubjectId};
 
@@ -26,6 +27,7 @@ pub(crate) struct Worker {
     pub(crate) credentials: Arc<Credentials>,
     pub(crate) scribe: Scribe,
     pub(crate) pools: Pools,
+    pub(crate) probes: Probes,
     pub(crate) configs: Configs,
     /// Turns for callers' handshakes.
     pub(crate) handshakes: Semaphore,
@@ -63,6 +65,7 @@ impl Worker {
             credentials,
             scribe,
             pools: Pools::default(),
+            probes: Probes::default(),
             configs: Configs::default(),
             handshakes: Semaphore::new(HANDSHAKES),
             view: RefCell::new(view),

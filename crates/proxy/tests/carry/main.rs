@@ -21,6 +21,17 @@ use tokio::task::JoinSet;
 use fleet::{HELLO_SNI, PORT, Trust, callee, caller, calls, direct, gateway, takes, through};
 use programs::{Client, Wire, chunks, hello, http2_client, request, rude, text, whole};
 
+/// Waits, for at most half a minute, for something to become so.
+async fn until(mut so: impl AsyncFnMut() -> bool) {
+    let wait = async {
+        while !so().await {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let waited = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    waited.expect("half a minute is enough");
+}
+
 /// An address at which nobody listens.
 async fn nobody() -> SocketAddr {
     let listener = TcpListener::bind((fleet::address(), 0)).await.unwrap();
@@ -556,6 +567,56 @@ async fn a_cut_wire_costs_no_get_however_many_wait_on_it() {
     let log = near.end().await;
     let lost = log.iter().filter(|line| line["attempts"] == 2).count();
     assert!(lost >= 25, "half of the calls met the cut wire: {lost}");
+}
+
+#[tokio::test]
+async fn a_gateway_that_falls_silent_between_calls_costs_the_next_call_nothing() {
+    let trust = Trust::new();
+    let (one, two) = (hello("one").await, hello("two").await);
+    let here = callee(&trust, 1, "helloworld", one.address);
+    let there = callee(&trust, 2, "helloworld", two.address);
+    let gate = gateway(&trust, &[there.inbound()]);
+    let wire = Wire::to(SocketAddr::new(gate.address, 15443)).await;
+    let near = caller(
+        &trust,
+        vec![direct(here.inbound(), 1), through(wire.address, 1)],
+    );
+    let mut client = Client::to(near.outbound()).await;
+    while one.requests() == 0 || two.requests() == 0 {
+        assert_eq!(client.get("/hello").await.0, 200);
+    }
+    // Nobody calls, and the gateway is asked: the second question means that the first one was answered.
+    let made = wire.connections.load(Ordering::SeqCst);
+    let known = |out: bool| {
+        let sights = near.carrier.sights();
+        let address = wire.address;
+        async move {
+            let all = sights.all().await;
+            let of_gateway = all.iter().find(|sight| sight.address == address).unwrap();
+            of_gateway.out.is_some() == out
+        }
+    };
+    until(async || wire.connections.load(Ordering::SeqCst) >= made + 2).await;
+    assert!(known(false).await);
+    wire.cut();
+    until(async || known(true).await).await;
+    let before = two.requests();
+    for _ in 0..4 {
+        assert_eq!(client.get("/hello").await, (200, "one\n".into()));
+    }
+    assert_eq!(two.requests(), before);
+    wire.mend();
+    until(async || known(false).await).await;
+    while two.requests() == before {
+        assert_eq!(client.get("/hello").await.0, 200);
+    }
+    drop(client);
+    let log = near.end().await;
+    assert!(log.iter().all(|line| line["attempts"] == 1), "{log:#?}");
+    drop(there);
+    let of_gate = gate.end().await;
+    let refusals = of_gate.iter().filter(|line| line["response_flags"] != "-");
+    assert_eq!(refusals.count(), 0, "probes leave no line: {of_gate:#?}");
 }
 
 #[tokio::test]

@@ -179,6 +179,11 @@ impl Wire {
     pub(crate) fn cut(&self) {
         self.cut.send(true).unwrap();
     }
+
+    /// What was held back passes now.
+    pub(crate) fn mend(&self) {
+        self.cut.send(false).unwrap();
+    }
 }
 
 async fn pass(
