@@ -7,10 +7,11 @@ use catamaran_local::object::{Kind, ObjectKey, system_namespace};
 use catamaran_local::write;
 use catamaran_model::MeshName;
 
+use crate::fleet::now;
 use crate::{Fleet, Job, OperateError};
 
-/// Deletes an instance: its objects, its intermediate, and its root when no other instance uses it. The cluster's node ends
-/// the control plane. Proxies go on with what they have until their pods are replaced.
+/// Deletes an instance: its objects and its intermediate. Its root stays while another instance uses it, and is put aside otherwise:
+/// a root's key cannot be made again, so no command of ours destroys one. The cluster's node ends the control plane. Proxies go on with what they have until their pods are replaced.
 pub fn delete_mesh(fleet: &Fleet, name: &MeshName, job: &mut Job) -> Result<(), OperateError> {
     job.begin(&format!("delete {name}"));
     let deleted = delete(fleet, name);
@@ -64,6 +65,13 @@ fn delete(fleet: &Fleet, name: &MeshName) -> Result<Option<String>, OperateError
             others.join(", ")
         )));
     }
-    fs::remove_dir_all(&folder).map_err(OperateError::file(folder))?;
-    Ok(Some("its root is gone, nobody else used it".into()))
+    let aside = fleet
+        .dir
+        .trust_dir()
+        .join(format!("{name}.retired-{}", now().0 / 1000));
+    fs::rename(&folder, &aside).map_err(OperateError::file(&folder))?;
+    Ok(Some(format!(
+        "nobody else used its root: put aside in {}; delete that folder when nothing it signed is needed any more",
+        aside.display()
+    )))
 }

@@ -123,6 +123,16 @@ async fn a_deleted_mesh_leaves_its_cluster_and_a_root_that_others_use() {
         !stage.fleet.dir.trust(&mesh("mesh-3")).exists(),
         "nobody else used it"
     );
+    let aside: Vec<_> = std::fs::read_dir(stage.fleet.dir.trust_dir())
+        .unwrap()
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let name = path.file_name()?.to_str()?;
+            name.starts_with("mesh-3.retired-").then_some(path)
+        })
+        .collect();
+    assert_eq!(aside.len(), 1, "put aside once: {aside:?}");
+    assert!(aside[0].join("root-key.pem").exists(), "with its key");
 }
 
 #[tokio::test]
