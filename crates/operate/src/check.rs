@@ -16,7 +16,7 @@ use catamaran_model::{
 use serde::Serialize;
 
 use crate::control_plane::{self, ControlPlaneStatus};
-use crate::fleet::{Instance, now};
+use crate::fleet::{Illegible, Instance, now};
 use crate::mesh_list::has_export;
 use crate::mesh_state::{MeshState, Seen, judge};
 use crate::network_set::torn_networks;
@@ -96,7 +96,8 @@ impl Told {
 /// Checks the whole fleet.
 pub async fn check(fleet: &Fleet) -> Result<CheckReport, OperateError> {
     let mut told = Vec::new();
-    for instance in fleet.instances()? {
+    let (instances, illegible) = fleet.legible()?;
+    for instance in instances {
         let status = control_plane::status(&instance.home).await;
         let roots = fleet.roots(&instance.home).unwrap_or_default();
         told.push(Told {
@@ -110,6 +111,7 @@ pub async fn check(fleet: &Fleet) -> Result<CheckReport, OperateError> {
         same_root(&told),
         chains_verify(&told),
         certificates_live(&told),
+        objects_legible(&told, &illegible),
         clusters_run(&told, &stopped),
         instances_run(&told).await,
         watch_fresh(&told),
@@ -276,6 +278,33 @@ fn certificates_live(told: &[Told]) -> Check {
         wrong,
         seen,
         "catamaran trust renew MESH",
+    )
+}
+
+/// Every cluster's objects can be read.
+fn objects_legible(told: &[Told], illegible: &[Illegible]) -> Check {
+    let wrong = illegible
+        .iter()
+        .map(|one| {
+            format!(
+                "the objects of {} cannot be read: {}",
+                one.cluster, one.reason
+            )
+        })
+        .collect();
+    let homes = told.iter().map(|one| one.instance.home.name().as_str());
+    let seen = match told.is_empty() {
+        true => Vec::new(),
+        false => vec![homes.collect::<Vec<_>>().join(", ")],
+    };
+    let fix = "give back the folder objects/ of the cluster; nothing that runs is ended meanwhile";
+    verdict(
+        "discovery",
+        "objects-legible",
+        Verdict::Fail,
+        wrong,
+        seen,
+        fix,
     )
 }
 

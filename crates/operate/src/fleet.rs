@@ -106,6 +106,23 @@ impl Fleet {
         Ok(instances)
     }
 
+    /// For whoever shows the fleet: the instances that can be read, and the clusters whose objects cannot, with the reason.
+    /// Who changes something asks for all or an error, by [`Fleet::instances`].
+    pub(crate) fn legible(&self) -> Result<(Vec<Instance>, Vec<Illegible>), OperateError> {
+        let (mut instances, mut illegible) = (Vec::new(), Vec::new());
+        for home in self.clusters()? {
+            match instances_in(&home) {
+                Ok(found) => instances.extend(found),
+                Err(error) => illegible.push(Illegible {
+                    cluster: home.name().clone(),
+                    reason: error.to_string(),
+                }),
+            }
+        }
+        instances.sort_by(|a, b| a.spec.name.cmp(&b.spec.name));
+        Ok((instances, illegible))
+    }
+
     /// An instance that must be there.
     pub fn instance(&self, name: &MeshName) -> Result<Instance, OperateError> {
         self.instance_for(name, "")
@@ -152,6 +169,13 @@ impl Fleet {
             .map_err(|source| OperateError::Certificate { path, source })?;
         Ok(facts.into_iter().map(|facts| facts.fingerprint).collect())
     }
+}
+
+/// A cluster whose objects cannot be read, so that nobody can say which instance lives there.
+#[derive(Debug, Clone)]
+pub(crate) struct Illegible {
+    pub(crate) cluster: ClusterId,
+    pub(crate) reason: String,
 }
 
 fn instances_in(home: &ClusterDir) -> Result<Vec<Instance>, OperateError> {

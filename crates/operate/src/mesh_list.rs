@@ -66,9 +66,10 @@ pub struct MemberRow {
     pub endpoints: Option<usize>,
 }
 
-/// Every instance, by name. All control planes are asked at once, each with a bound.
+/// Every instance that can be read, by name. All control planes are asked at once, each with a bound.
 pub async fn list_meshes(fleet: &Fleet) -> Result<Vec<MeshRow>, OperateError> {
-    let asked = fleet.instances()?.into_iter().map(|instance| {
+    let (instances, _) = fleet.legible()?;
+    let asked = instances.into_iter().map(|instance| {
         let fleet = fleet.clone();
         tokio::spawn(async move { row(&fleet, &instance).await })
     });

@@ -52,9 +52,9 @@ impl ProxyRow {
 pub async fn list_proxies(fleet: &Fleet) -> Result<Vec<ProxyRow>, OperateError> {
     let mut asked = Vec::new();
     for dir in fleet.clusters()? {
-        let mesh = fleet
-            .instance_in(&dir)?
-            .map(|instance| instance.spec.name.to_string());
+        // a cluster whose objects cannot be read still has its proxies
+        let instance = fleet.instance_in(&dir).ok().flatten();
+        let mesh = instance.map(|instance| instance.spec.name.to_string());
         asked.push(tokio::spawn(async move {
             let known = control_plane::proxies(&dir).await;
             rows(&dir, mesh, known)

@@ -123,6 +123,18 @@ pub async fn fleet_status(fleet: &Fleet) -> Result<FleetStatus, OperateError> {
     });
     let mut problems: Vec<ProblemRow> = said.chain(nodes).collect();
     problems.extend(absent(&meshes, &clusters));
+    let (_, illegible) = fleet.legible()?;
+    problems.extend(illegible.into_iter().map(|illegible| ProblemRow {
+        severity: "error".into(),
+        said_by: "catamaran".into(),
+        kind: "illegible".into(),
+        cluster: Some(illegible.cluster.to_string()),
+        object: format!("Cluster {}", illegible.cluster),
+        message: format!(
+            "its objects cannot be read, so its instance is not shown here; what runs goes on: {}",
+            illegible.reason
+        ),
+    }));
     problems.sort();
     Ok(FleetStatus {
         id: fleet.file.id.clone(),
@@ -184,7 +196,7 @@ fn absent(meshes: &[MeshRow], clusters: &[ClusterRow]) -> Vec<ProblemRow> {
 
 /// The clusters, by name.
 pub async fn list_clusters(fleet: &Fleet) -> Result<Vec<ClusterRow>, OperateError> {
-    let instances = fleet.instances()?;
+    let (instances, _) = fleet.legible()?;
     let mut asked = Vec::new();
     for dir in fleet.clusters()? {
         let (managed_by, discovered_by) = (
@@ -289,11 +301,14 @@ async fn gateways(fleet: &Fleet) -> Result<Vec<GatewayRow>, OperateError> {
         }
     };
     for dir in fleet.clusters()? {
-        for (network, address) in gateways_in(&write::status(&dir)?) {
+        let Ok(status) = write::status(&dir) else {
+            continue;
+        };
+        for (network, address) in gateways_in(&status) {
             add(dir.name().to_string(), network, address, None);
         }
     }
-    for instance in fleet.instances()? {
+    for instance in fleet.legible()?.0 {
         let Ok(status) = control_plane::status(&instance.home).await else {
             continue;
         };

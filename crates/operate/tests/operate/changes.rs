@@ -404,3 +404,30 @@ async fn check_tells_stopped_clusters_and_networks_that_do_not_fit() {
         assert_eq!(check.verdict, Verdict::Pass, "{check:?}");
     }
 }
+
+#[tokio::test]
+async fn a_cluster_whose_objects_cannot_be_read_is_a_row_and_no_end() {
+    let stage = Stage::pair().await;
+    let home = stage.fleet.cluster(&cluster("cluster-1")).unwrap();
+    let objects = home.objects();
+    std::fs::rename(&objects, objects.with_file_name("away")).unwrap();
+    let status = fleet_status(&stage.fleet).await.unwrap();
+    let names: Vec<&str> = status
+        .meshes
+        .iter()
+        .map(|mesh| mesh.name.as_str())
+        .collect();
+    assert_eq!(names, ["mesh-2"], "the other instance is shown");
+    assert_eq!(status.clusters.len(), 3, "and so is every cluster");
+    let row = status.problems.iter().find(|row| row.kind == "illegible");
+    let row = row.expect("a row that says so");
+    assert_eq!(row.cluster.as_deref(), Some("cluster-1"));
+    let report = check(&stage.fleet).await.unwrap();
+    let failed = |id: &str| {
+        let mut checks = report.checks.iter();
+        checks.any(|check| check.id == id && check.verdict == Verdict::Fail)
+    };
+    assert!(failed("objects-legible"), "{report:#?}");
+    let change = delete_mesh(&stage.fleet, &mesh("mesh-2"), &mut quiet());
+    assert!(change.is_err(), "who changes something must see all of it");
+}
