@@ -44,6 +44,8 @@ const ANSWER_LIMIT: usize = 1000;
 pub(crate) struct Names {
     hosts: HashMap<String, Vec<IpAddr>>,
     turns: AtomicUsize,
+    /// Whether anybody has told us of the mesh. Before that no name of it is denied: its caller shall ask again.
+    told: bool,
 }
 
 impl Names {
@@ -70,7 +72,20 @@ impl Names {
         Ok(Names {
             hosts,
             turns: AtomicUsize::new(0),
+            told: true,
         })
+    }
+
+    /// Whether a name may be one of the mesh of which nothing is known yet.
+    fn may_come(&self, name: &str, scope: &Scope) -> bool {
+        let name = name.trim_end_matches('.').to_ascii_lowercase();
+        let domain = scope.domain.to_string();
+        !self.told
+            && (!name.contains('.')
+                || name.ends_with(".svc")
+                || name
+                    .strip_suffix(&domain)
+                    .is_some_and(|rest| rest.ends_with('.')))
     }
 
     #[cfg(test)]
@@ -129,11 +144,15 @@ fn judge(question: &[u8], names: &Names, scope: &Scope) -> Verdict {
     if question.metadata.op_code != OpCode::Query {
         return Verdict::Answer(answer(&question, ResponseCode::NotImp), limit);
     }
+    let name = query.name().to_ascii();
     let known = match query.query_class() {
-        DNSClass::IN => names.find(&query.name().to_ascii(), scope),
+        DNSClass::IN => names.find(&name, scope),
         _ => None,
     };
     match known {
+        None if names.may_come(&name, scope) => {
+            Verdict::Answer(answer(&question, ResponseCode::ServFail), limit)
+        }
         None => Verdict::Ask(question),
         Some(addresses) => {
             let mut answer = answer(&question, ResponseCode::NoError);

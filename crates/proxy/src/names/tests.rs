@@ -213,3 +213,32 @@ fn a_table_with_an_address_that_is_none_is_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn before_anybody_told_of_the_mesh_no_name_of_it_is_denied() {
+    let nothing = Names::default();
+    let code = |names: &Names, name: &str| {
+        let bytes = question(name, RecordType::A).to_vec().unwrap();
+        match judge(&bytes, names, &scope()) {
+            Verdict::Answer(answer, _) => Some(answer.metadata.response_code),
+            Verdict::Ask(_) => None,
+            Verdict::Drop => panic!("{name} is a question"),
+        }
+    };
+    for name in [
+        "helloworld.",
+        "helloworld.default.svc.",
+        "helloworld.default.svc.CLUSTER.local.",
+    ] {
+        assert_eq!(code(&nothing, name), Some(ResponseCode::ServFail), "{name}");
+    }
+    for name in ["example.com.", "xcluster.local."] {
+        assert_eq!(code(&nothing, name), None, "{name} is for a resolver");
+    }
+    let told = Names::new(&NameTable::default()).unwrap();
+    assert_eq!(
+        code(&told, "helloworld."),
+        None,
+        "now it is known to be none"
+    );
+}
