@@ -248,6 +248,14 @@ struct Sent {
     before: Held,
 }
 
+/// How much of a kind's work goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    /// Only what the client asked for and must hear.
+    Asked,
+}
+
 /// What a client should hold under a name.
 enum Want {
     This(Arc<Resource>),
@@ -552,6 +560,9 @@ impl ServerSession {
                 .iter()
                 .map(|resource| resource.name.clone())
                 .collect();
+            if !state.interest.wildcard {
+                state.forced = state.dirty.clone();
+            }
             self.kinds.insert(kind, state);
             return;
         }
@@ -799,11 +810,14 @@ impl ServerSession {
                 let until = state.blocked_since.get_or_insert(now).after(MAKE_WAIT);
                 if now < until {
                     out.wake(until);
+                    if self.keeps_an_answer_back(kind) {
+                        self.send(kind, Part::Asked, now, out);
+                    }
                     continue;
                 }
                 self.awaited.clear();
             }
-            self.send(kind, now, out);
+            self.send(kind, Part::All, now, out);
         }
     }
 
@@ -894,12 +908,26 @@ impl ServerSession {
         }
     }
 
-    fn send(&mut self, kind: TypeUrlKind, now: Timestamp, out: &mut Outputs) {
+    /// Whether the client answers a response of clusters only when it has the endpoints that it asked for. An Envoy does, and
+    /// more clusters may wait for that answer: the next part of a large mesh, or of one in which a culprit is looked for.
+    fn keeps_an_answer_back(&self, kind: TypeUrlKind) -> bool {
+        let in_flight = |kind| self.kinds.get(&kind).is_some_and(|state| state.in_flight.is_some());
+        self.peer == Peer::Envoy
+            && kind == TypeUrlKind::Endpoints
+            && in_flight(TypeUrlKind::Cluster)
+            && self.kinds.get(&kind).is_some_and(|state| !state.forced.is_empty())
+    }
+
+    fn send(&mut self, kind: TypeUrlKind, part: Part, now: Timestamp, out: &mut Outputs) {
         let Some(mut state) = self.kinds.remove(&kind) else {
             return;
         };
-        while state.has_work() {
-            let flight = self.load(kind, &mut state, now);
+        let due = |state: &Kind| match part {
+            Part::All => state.has_work(),
+            Part::Asked => !state.forced.is_empty(),
+        };
+        while due(&state) {
+            let flight = self.load(kind, &mut state, part, now);
             if flight.set.is_empty() && flight.removed.is_empty() && !state.answer_due {
                 continue;
             }
@@ -915,11 +943,14 @@ impl ServerSession {
         self.kinds.insert(kind, state);
     }
 
-    /// Takes the next part of the work: a group of suspects alone, or all that is dirty.
-    fn load(&self, kind: TypeUrlKind, state: &mut Kind, now: Timestamp) -> InFlight {
-        let moving: Vec<Arc<str>> = match state.suspects.pop_front() {
-            Some(group) => group.into_iter().map(|(name, _)| name).collect(),
-            None => state.dirty.union(&state.forced).cloned().collect(),
+    /// Takes the next part of the work: a group of suspects alone, or all that is dirty; or only what was asked for.
+    fn load(&self, kind: TypeUrlKind, state: &mut Kind, part: Part, now: Timestamp) -> InFlight {
+        let moving: Vec<Arc<str>> = match part {
+            Part::Asked => state.forced.iter().cloned().collect(),
+            Part::All => match state.suspects.pop_front() {
+                Some(group) => group.into_iter().map(|(name, _)| name).collect(),
+                None => state.dirty.union(&state.forced).cloned().collect(),
+            },
         };
         let limit = match self.protocol {
             Protocol::Delta => RESPONSE_LIMIT,

@@ -301,7 +301,7 @@ const REFUSED: [(&str, Spoil, &str, &str); 5] = [
             });
         },
         "cluster outbound|80||app.default.svc.cluster.local",
-        "ConnectTimeout",
+        "Expected positive duration",
     ),
     (
         "a cluster that makes no sense",
@@ -313,7 +313,7 @@ const REFUSED: [(&str, Spoil, &str, &str); 5] = [
             });
         },
         "cluster outbound|80||app.default.svc.cluster.local",
-        "CLUSTER_PROVIDED",
+        "cluster provided LB",
     ),
     (
         "endpoints that make no sense",
@@ -321,12 +321,12 @@ const REFUSED: [(&str, Spoil, &str, &str); 5] = [
             edit(resource, |all: &mut ClusterLoadAssignment| {
                 if all.cluster_name == APP {
                     let place = all.endpoints.first_mut().unwrap();
-                    place.priority = 7;
+                    place.lb_endpoints[0].load_balancing_weight = Some(0);
                 }
             });
         },
         "endpoints outbound|80||app.default.svc.cluster.local",
-        "priority",
+        "value must be greater than or equal to 1",
     ),
     (
         "a listener that makes no sense",
@@ -360,6 +360,7 @@ async fn what_an_envoy_refuses_is_found_and_the_rest_goes_on() {
     for (what, spoil, object, reason) in REFUSED {
         for variant in Variant::BOTH {
             println!("{what}, {variant:?}");
+            let begun = std::time::Instant::now();
             let fleet = Fleet::new();
             let cluster = fleet.cluster("cluster-1", "mesh-1");
             rich(&cluster);
@@ -372,6 +373,7 @@ async fn what_an_envoy_refuses_is_found_and_the_rest_goes_on() {
             };
             plane.until("the refusal in the status", refused).await;
 
+            println!("  in the status after {:?}", begun.elapsed());
             // The rest is in use, and what comes later too.
             expose(&cluster, "later", "10.96.0.30", &[("http", 5000, "TCP"), ("tcp", 83, "TCP")], &[("10.1.1.60", true)]);
             let later = [format!("{} 10.1.1.60:5000", to(5000, "later")), format!("{} 10.1.1.60:83", to(83, "later"))];
@@ -383,6 +385,7 @@ async fn what_an_envoy_refuses_is_found_and_the_rest_goes_on() {
                         && seen.listeners().iter().any(|name| name == "virtualInbound")
                 })
                 .await;
+            println!("  the rest after {:?}", begun.elapsed());
             for port in [81, 83, 8080] {
                 assert!(seen.clusters().contains(&to(port, "app")), "{:#}", seen.summary());
             }
