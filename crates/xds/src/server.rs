@@ -641,7 +641,7 @@ impl ServerSession {
         if let Some(named) = nack::read(kind, message) {
             return self.refuse_named(kind, flight, named.into_iter().collect(), message, out);
         }
-        let reason = nack::one_line(message);
+        let reason = nack::one_line(&nack::without_dump(message).0);
         let sent = flight.set.iter().map(|sent| &sent.resource.name);
         let culprits: BTreeSet<Arc<str>> = match &flight.set[..] {
             [alone] => [alone.resource.name.clone()].into(),

@@ -301,7 +301,7 @@ const REFUSED: [(&str, Spoil, &str, &str); 5] = [
             });
         },
         "cluster outbound|80||app.default.svc.cluster.local",
-        "Expected positive duration",
+        "it: Invalid duration: Expected positive duration: seconds: -1",
     ),
     (
         "a cluster that makes no sense",
@@ -326,7 +326,7 @@ const REFUSED: [(&str, Spoil, &str, &str); 5] = [
             });
         },
         "endpoints outbound|80||app.default.svc.cluster.local",
-        "value must be greater than or equal to 1",
+        "it: Proto constraint validation failed (ClusterLoadAssignmentValidationError",
     ),
     (
         "a listener that makes no sense",
