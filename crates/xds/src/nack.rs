@@ -96,14 +96,18 @@ pub(crate) fn without_dump(message: &str) -> (String, Option<&str>) {
         return (message.to_owned(), None);
     };
     let named = dump.lines().find_map(|line| {
-        let quoted = line.strip_prefix("name: \"").or_else(|| line.strip_prefix("cluster_name: \""))?;
+        let quoted = line
+            .strip_prefix("name: \"")
+            .or_else(|| line.strip_prefix("cluster_name: \""))?;
         quoted.strip_suffix('"')
     });
     let reason = match dump.rsplit_once("\n: ") {
         Some((_, after)) => format!("{before}{after}"),
         // The reason stands before it, and it is what the reason is about.
         None => {
-            let text = dump.split_once(char::is_whitespace).map_or("", |(_, text)| text);
+            let text = dump
+                .split_once(char::is_whitespace)
+                .map_or("", |(_, text)| text);
             format!("{before}{}", text.trim_start())
         }
     };

@@ -911,11 +911,18 @@ impl ServerSession {
     /// Whether the client answers a response of clusters only when it has the endpoints that it asked for. An Envoy does, and
     /// more clusters may wait for that answer: the next part of a large mesh, or of one in which a culprit is looked for.
     fn keeps_an_answer_back(&self, kind: TypeUrlKind) -> bool {
-        let in_flight = |kind| self.kinds.get(&kind).is_some_and(|state| state.in_flight.is_some());
+        let in_flight = |kind| {
+            self.kinds
+                .get(&kind)
+                .is_some_and(|state| state.in_flight.is_some())
+        };
         self.peer == Peer::Envoy
             && kind == TypeUrlKind::Endpoints
             && in_flight(TypeUrlKind::Cluster)
-            && self.kinds.get(&kind).is_some_and(|state| !state.forced.is_empty())
+            && self
+                .kinds
+                .get(&kind)
+                .is_some_and(|state| !state.forced.is_empty())
     }
 
     fn send(&mut self, kind: TypeUrlKind, part: Part, now: Timestamp, out: &mut Outputs) {

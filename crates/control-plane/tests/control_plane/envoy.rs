@@ -38,7 +38,13 @@ struct Placed {
 }
 
 impl Placed {
-    async fn start(fleet: &Fleet, cluster: &Cluster, plane: &Plane, who: Who<'_>, variant: Variant) -> Placed {
+    async fn start(
+        fleet: &Fleet,
+        cluster: &Cluster,
+        plane: &Plane,
+        who: Who<'_>,
+        variant: Variant,
+    ) -> Placed {
         Placed::spoiled(fleet, cluster, plane, who, variant, None).await
     }
 
@@ -87,7 +93,13 @@ impl Placed {
 }
 
 /// A Service with ports by name, number and transport, and its pods by address, each with a sidecar or without.
-fn expose(cluster: &Cluster, name: &str, vip: &str, ports: &[(&str, u16, &str)], pods: &[(&str, bool)]) {
+fn expose(
+    cluster: &Cluster,
+    name: &str,
+    vip: &str,
+    ports: &[(&str, u16, &str)],
+    pods: &[(&str, bool)],
+) {
     let named = |&(name, port, protocol): &(&str, u16, &str)| match name {
         "" => json!({"port": port, "protocol": protocol}),
         name => json!({"name": name, "port": port, "protocol": protocol}),
@@ -110,11 +122,14 @@ fn expose(cluster: &Cluster, name: &str, vip: &str, ports: &[(&str, u16, &str)],
             true => json!({"app": name, "security.istio.io/tlsMode": "istio"}),
             false => json!({"app": name}),
         };
-        cluster.put(&format!("status/Pod/default/{pod}.json"), &json!({
-            "apiVersion": "v1", "kind": "Pod",
-            "metadata": {"name": pod, "namespace": "default", "labels": labels},
-            "spec": {"serviceAccountName": name}, "status": {"phase": "Running", "podIP": ip},
-        }));
+        cluster.put(
+            &format!("status/Pod/default/{pod}.json"),
+            &json!({
+                "apiVersion": "v1", "kind": "Pod",
+                "metadata": {"name": pod, "namespace": "default", "labels": labels},
+                "spec": {"serviceAccountName": name}, "status": {"phase": "Running", "podIP": ip},
+            }),
+        );
         endpoints.push(json!({
             "addresses": [ip], "conditions": {"ready": true}, "targetRef": {"kind": "Pod", "name": pod},
         }));
@@ -128,8 +143,20 @@ fn expose(cluster: &Cluster, name: &str, vip: &str, ports: &[(&str, u16, &str)],
 
 /// `sleep`, and `helloworld` with one pod here.
 fn small(cluster: &Cluster) {
-    expose(cluster, "sleep", "10.96.0.2", &[("http", 80, "TCP")], &[("10.1.1.1", true)]);
-    expose(cluster, "helloworld", "10.96.0.3", &[("http", 5000, "TCP")], &[("10.1.1.10", true)]);
+    expose(
+        cluster,
+        "sleep",
+        "10.96.0.2",
+        &[("http", 80, "TCP")],
+        &[("10.1.1.1", true)],
+    );
+    expose(
+        cluster,
+        "helloworld",
+        "10.96.0.3",
+        &[("http", 5000, "TCP")],
+        &[("10.1.1.10", true)],
+    );
 }
 
 /// Everything that a Service may be.
@@ -146,18 +173,52 @@ fn rich(cluster: &Cluster) {
         ("udp-dns", 87, "UDP"),
         ("http-more", 8080, "TCP"),
     ];
-    expose(cluster, "app", "10.96.0.7", &all, &[("10.1.1.20", true), ("10.1.1.21", false)]);
-    expose(cluster, "database", "None", &[("tcp", 5432, "TCP")], &[("10.1.1.30", true), ("10.1.1.31", true)]);
-    expose(cluster, "outside", "10.96.0.8", &[("http", 5000, "TCP")], &[("10.1.1.40", false)]);
-    expose(cluster, "nobody", "10.96.0.9", &[("http", 5000, "TCP"), ("tcp", 9000, "TCP")], &[]);
-    expose(cluster, "nothing-declared", "10.96.0.10", &[("", 7000, "TCP")], &[("10.1.1.50", true)]);
+    expose(
+        cluster,
+        "app",
+        "10.96.0.7",
+        &all,
+        &[("10.1.1.20", true), ("10.1.1.21", false)],
+    );
+    expose(
+        cluster,
+        "database",
+        "None",
+        &[("tcp", 5432, "TCP")],
+        &[("10.1.1.30", true), ("10.1.1.31", true)],
+    );
+    expose(
+        cluster,
+        "outside",
+        "10.96.0.8",
+        &[("http", 5000, "TCP")],
+        &[("10.1.1.40", false)],
+    );
+    expose(
+        cluster,
+        "nobody",
+        "10.96.0.9",
+        &[("http", 5000, "TCP"), ("tcp", 9000, "TCP")],
+        &[],
+    );
+    expose(
+        cluster,
+        "nothing-declared",
+        "10.96.0.10",
+        &[("", 7000, "TCP")],
+        &[("10.1.1.50", true)],
+    );
 }
 
 fn member(of: &Cluster, name: &str, network: Option<&str>, gateways: &[&str]) {
     let managed = name == of.name.as_str();
     let member = Member {
         cluster: crate::fleet::cluster(name),
-        mode: if managed { MemberMode::Managed } else { MemberMode::DiscoveryOnly },
+        mode: if managed {
+            MemberMode::Managed
+        } else {
+            MemberMode::DiscoveryOnly
+        },
         network: network.map(|network| NetworkId::new(network).unwrap()),
         gateway: false,
         gateway_addresses: gateways.iter().map(|at| address(at)).collect(),
@@ -182,14 +243,31 @@ async fn envoys_take_all_that_they_are_told() {
         rich(&here);
         let there = fleet.cluster("cluster-2", "mesh-1");
         // The networks overlap: the same address is another pod.
-        expose(&there, "helloworld", "10.96.0.3", &[("http", 5000, "TCP")], &[("10.1.1.10", true)]);
-        expose(&there, "elsewhere", "10.96.0.2", &[("tcp", 83, "TCP"), ("http", 5001, "TCP")], &[("10.1.1.20", true)]);
+        expose(
+            &there,
+            "helloworld",
+            "10.96.0.3",
+            &[("http", 5000, "TCP")],
+            &[("10.1.1.10", true)],
+        );
+        expose(
+            &there,
+            "elsewhere",
+            "10.96.0.2",
+            &[("tcp", 83, "TCP"), ("http", 5001, "TCP")],
+            &[("10.1.1.20", true)],
+        );
         match shape {
             "alone" => {}
             "flat" => member(&here, "cluster-2", None, &[]),
             "two networks" => {
                 member(&here, "cluster-1", Some("network1"), &["198.18.1.10:15443"]);
-                member(&here, "cluster-2", Some("network2"), &["198.18.2.10:15443", "198.18.2.11:15443"]);
+                member(
+                    &here,
+                    "cluster-2",
+                    Some("network2"),
+                    &["198.18.2.10:15443", "198.18.2.11:15443"],
+                );
             }
             _ => {
                 member(&here, "cluster-1", Some("network1"), &[]);
@@ -229,18 +307,29 @@ async fn an_envoy_follows_what_comes_and_goes() {
         let helloworld = to(5000, "helloworld");
         let at = |seen: &Seen| -> Vec<String> {
             let all = seen.endpoints().into_iter();
-            all.filter_map(|line| Some(line.strip_prefix(&helloworld)?.trim().to_owned())).collect()
+            all.filter_map(|line| Some(line.strip_prefix(&helloworld)?.trim().to_owned()))
+                .collect()
         };
         placed.settled(|seen| at(seen) == ["10.1.1.10:5000"]).await;
         let pods = |pods: &[(&str, bool)]| {
-            expose(&cluster, "helloworld", "10.96.0.3", &[("http", 5000, "TCP")], pods);
+            expose(
+                &cluster,
+                "helloworld",
+                "10.96.0.3",
+                &[("http", 5000, "TCP")],
+                pods,
+            );
         };
 
         // Endpoints: more, others, of another kind, none, and again.
         pods(&[("10.1.1.10", true), ("10.1.1.11", true)]);
-        placed.settled(|seen| at(seen) == ["10.1.1.10:5000", "10.1.1.11:5000"]).await;
+        placed
+            .settled(|seen| at(seen) == ["10.1.1.10:5000", "10.1.1.11:5000"])
+            .await;
         pods(&[("10.1.1.12", true), ("10.1.1.13", false)]);
-        placed.settled(|seen| at(seen) == ["10.1.1.12:5000", "10.1.1.13:5000"]).await;
+        placed
+            .settled(|seen| at(seen) == ["10.1.1.12:5000", "10.1.1.13:5000"])
+            .await;
         pods(&[]);
         placed.settled(|seen| at(seen).is_empty()).await;
         pods(&[("10.1.1.14", true)]);
@@ -250,7 +339,13 @@ async fn an_envoy_follows_what_comes_and_goes() {
         let database = to(5432, "database");
         let ports = [("tcp", 5432, "TCP"), ("http-admin", 8081, "TCP")];
         let come = |ports: &[(&str, u16, &str)]| {
-            expose(&cluster, "database", "10.96.0.20", ports, &[("10.1.1.30", true)]);
+            expose(
+                &cluster,
+                "database",
+                "10.96.0.20",
+                ports,
+                &[("10.1.1.30", true)],
+            );
         };
         let has = |seen: &Seen, name: &str| seen.clusters().iter().any(|known| known == name);
         let listens = |seen: &Seen, name: &str| seen.listeners().iter().any(|known| known == name);
@@ -264,15 +359,26 @@ async fn an_envoy_follows_what_comes_and_goes() {
                         && listens(seen, "10.96.0.20_5432")
                         && listens(seen, "0.0.0.0_8081")
                         && seen.routes().contains(&"8081".to_owned())
-                        && seen.endpoints().contains(&format!("{database} 10.1.1.30:5432"))
+                        && seen
+                            .endpoints()
+                            .contains(&format!("{database} 10.1.1.30:5432"))
                 })
                 .await;
             come(&ports[..1]);
-            placed.settled(|seen| !has(seen, &admin) && !listens(seen, "0.0.0.0_8081") && has(seen, &database)).await;
-            for folder in ["objects/default/service-database.yaml", "status/Service/default/database.json"] {
+            placed
+                .settled(|seen| {
+                    !has(seen, &admin) && !listens(seen, "0.0.0.0_8081") && has(seen, &database)
+                })
+                .await;
+            for folder in [
+                "objects/default/service-database.yaml",
+                "status/Service/default/database.json",
+            ] {
                 std::fs::remove_file(cluster.dir.path().join(folder)).unwrap();
             }
-            placed.settled(|seen| !has(seen, &database) && !listens(seen, "10.96.0.20_5432")).await;
+            placed
+                .settled(|seen| !has(seen, &database) && !listens(seen, "10.96.0.20_5432"))
+                .await;
         }
         assert_eq!(placed.door.talk.lock().unwrap().refusals, [""; 0]);
         plane.stop().await;
@@ -296,7 +402,10 @@ const REFUSED: [(&str, Spoil, &str, &str); 5] = [
         |resource| {
             edit(resource, |cluster: &mut WireCluster| {
                 if cluster.name == APP {
-                    cluster.connect_timeout = Some(catamaran_wire::well_known::Duration { seconds: -1, nanos: 0 });
+                    cluster.connect_timeout = Some(catamaran_wire::well_known::Duration {
+                        seconds: -1,
+                        nanos: 0,
+                    });
                 }
             });
         },
@@ -365,18 +474,30 @@ async fn what_an_envoy_refuses_is_found_and_the_rest_goes_on() {
             let cluster = fleet.cluster("cluster-1", "mesh-1");
             rich(&cluster);
             let plane = cluster.start().await.ready().await;
-            let placed = Placed::spoiled(&fleet, &cluster, &plane, SLEEP, variant, Some(spoil)).await;
+            let placed =
+                Placed::spoiled(&fleet, &cluster, &plane, SLEEP, variant, Some(spoil)).await;
             let refused = |status: &catamaran_control_plane::Status| {
                 status.problems.iter().any(|problem| {
-                    problem.kind == "refused" && problem.object == object && problem.message.contains(reason)
+                    problem.kind == "refused"
+                        && problem.object == object
+                        && problem.message.contains(reason)
                 })
             };
             plane.until("the refusal in the status", refused).await;
 
             println!("  in the status after {:?}", begun.elapsed());
             // The rest is in use, and what comes later too.
-            expose(&cluster, "later", "10.96.0.30", &[("http", 5000, "TCP"), ("tcp", 83, "TCP")], &[("10.1.1.60", true)]);
-            let later = [format!("{} 10.1.1.60:5000", to(5000, "later")), format!("{} 10.1.1.60:83", to(83, "later"))];
+            expose(
+                &cluster,
+                "later",
+                "10.96.0.30",
+                &[("http", 5000, "TCP"), ("tcp", 83, "TCP")],
+                &[("10.1.1.60", true)],
+            );
+            let later = [
+                format!("{} 10.1.1.60:5000", to(5000, "later")),
+                format!("{} 10.1.1.60:83", to(83, "later")),
+            ];
             let seen = placed
                 .envoy
                 .until("the rest", |seen| {
@@ -387,10 +508,18 @@ async fn what_an_envoy_refuses_is_found_and_the_rest_goes_on() {
                 .await;
             println!("  the rest after {:?}", begun.elapsed());
             for port in [81, 83, 8080] {
-                assert!(seen.clusters().contains(&to(port, "app")), "{:#}", seen.summary());
+                assert!(
+                    seen.clusters().contains(&to(port, "app")),
+                    "{:#}",
+                    seen.summary()
+                );
             }
             let status = plane.status().await;
-            let count = status.problems.iter().filter(|problem| problem.kind == "refused").count();
+            let count = status
+                .problems
+                .iter()
+                .filter(|problem| problem.kind == "refused")
+                .count();
             assert_eq!(count, 1, "only the culprit: {:#?}", status.problems);
             let said = placed.door.talk.lock().unwrap().refusals.clone();
             println!("  {} refusals: {said:#?}", said.len());

@@ -147,9 +147,18 @@ fn names_may_be_asked_for_and_dropped() {
 /// wait for that answer: here, the other half of a response that was refused without a name.
 #[test]
 fn endpoints_that_an_envoy_asks_for_do_not_wait_for_what_waits_for_its_answer() {
-    let endpoints = |name: &str| Arc::new(Resource::from_bytes(TypeUrlKind::Endpoints, name, Default::default()));
+    let endpoints = |name: &str| {
+        Arc::new(Resource::from_bytes(
+            TypeUrlKind::Endpoints,
+            name,
+            Default::default(),
+        ))
+    };
     let names = ["a", "b", "c", "d"];
-    let current: ResourceSet = names.iter().flat_map(|name| [cluster(name, "1"), endpoints(name)]).collect();
+    let current: ResourceSet = names
+        .iter()
+        .flat_map(|name| [cluster(name, "1"), endpoints(name)])
+        .collect();
     for protocol in [Protocol::Delta, Protocol::StateOfTheWorld] {
         let current = Arc::new(current.clone());
         let mut session = ServerSession::new(protocol, Peer::Envoy, "mesh-1", current, "r1".into());

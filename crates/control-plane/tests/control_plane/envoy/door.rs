@@ -63,7 +63,9 @@ impl Door {
         };
         let server = tonic::transport::Server::builder()
             .add_service(AggregatedDiscoveryServer::new(Arc::new(door.clone())))
-            .add_service(Secrets(AggregatedDiscoveryServer::new(Arc::new(Desk(papers)))))
+            .add_service(Secrets(AggregatedDiscoveryServer::new(Arc::new(Desk(
+                papers,
+            )))))
             .serve_with_incoming(UnixListenerStream::new(listener));
         tokio::spawn(server);
         (door, path)
@@ -94,16 +96,26 @@ impl AggregatedDiscoveryService for Door {
         let door = self.clone();
         let requests = request.into_inner().filter_map(move |request| {
             let request = request.ok();
-            door.refused(request.as_ref().and_then(|request| request.error_detail.as_ref()));
+            door.refused(
+                request
+                    .as_ref()
+                    .and_then(|request| request.error_detail.as_ref()),
+            );
             std::future::ready(request)
         });
         let mut client = AggregatedDiscoveryClient::new(self.channel.clone());
-        let responses = client.stream_aggregated_resources(requests).await?.into_inner();
+        let responses = client
+            .stream_aggregated_resources(requests)
+            .await?
+            .into_inner();
         let door = self.clone();
         let passed = responses.map(move |response| {
             let mut response = response?;
             door.talk.lock().unwrap().responses += 1;
-            response.resources.iter_mut().for_each(|resource| door.pass(resource));
+            response
+                .resources
+                .iter_mut()
+                .for_each(|resource| door.pass(resource));
             Ok(response)
         });
         Ok(Response::new(passed.boxed()))
@@ -116,17 +128,26 @@ impl AggregatedDiscoveryService for Door {
         let door = self.clone();
         let requests = request.into_inner().filter_map(move |request| {
             let request = request.ok();
-            door.refused(request.as_ref().and_then(|request| request.error_detail.as_ref()));
+            door.refused(
+                request
+                    .as_ref()
+                    .and_then(|request| request.error_detail.as_ref()),
+            );
             std::future::ready(request)
         });
         let mut client = AggregatedDiscoveryClient::new(self.channel.clone());
-        let responses = client.delta_aggregated_resources(requests).await?.into_inner();
+        let responses = client
+            .delta_aggregated_resources(requests)
+            .await?
+            .into_inner();
         let door = self.clone();
         let passed = responses.map(move |response| {
             let mut response = response?;
             door.talk.lock().unwrap().responses += 1;
             let resources = response.resources.iter_mut();
-            resources.filter_map(|resource| resource.resource.as_mut()).for_each(|resource| door.pass(resource));
+            resources
+                .filter_map(|resource| resource.resource.as_mut())
+                .for_each(|resource| door.pass(resource));
             Ok(response)
         });
         Ok(Response::new(passed.boxed()))
@@ -144,15 +165,21 @@ impl NamedService for Secrets {
 impl Service<http::Request<tonic::body::Body>> for Secrets {
     type Response = http::Response<tonic::body::Body>;
     type Error = Infallible;
-    type Future = <AggregatedDiscoveryServer<Desk> as Service<http::Request<tonic::body::Body>>>::Future;
+    type Future =
+        <AggregatedDiscoveryServer<Desk> as Service<http::Request<tonic::body::Body>>>::Future;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
     fn call(&mut self, mut request: http::Request<tonic::body::Body>) -> Self::Future {
-        assert!(request.uri().path().ends_with("/StreamSecrets"), "{}", request.uri());
-        let path = "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
+        assert!(
+            request.uri().path().ends_with("/StreamSecrets"),
+            "{}",
+            request.uri()
+        );
+        let path =
+            "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
         *request.uri_mut() = path.parse().unwrap();
         self.0.call(request)
     }
@@ -167,12 +194,18 @@ impl AggregatedDiscoveryService for Desk {
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         let papers = self.0.clone();
         let answers = request.into_inner().filter_map(move |request| {
-            let first = request.ok().filter(|request| request.response_nonce.is_empty());
+            let first = request
+                .ok()
+                .filter(|request| request.response_nonce.is_empty());
             let answer = first.map(|request| DiscoveryResponse {
                 version_info: "1".into(),
                 nonce: "1".into(),
                 type_url: Secret::TYPE_URL.into(),
-                resources: request.resource_names.iter().map(|name| papers.secret(name)).collect(),
+                resources: request
+                    .resource_names
+                    .iter()
+                    .map(|name| papers.secret(name))
+                    .collect(),
                 ..Default::default()
             });
             std::future::ready(answer.map(Ok))
@@ -184,7 +217,9 @@ impl AggregatedDiscoveryService for Desk {
         &self,
         _: Request<Streaming<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
-        Err(Status::unimplemented("secrets are asked for as the state of the world"))
+        Err(Status::unimplemented(
+            "secrets are asked for as the state of the world",
+        ))
     }
 }
 

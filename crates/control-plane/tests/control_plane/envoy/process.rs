@@ -52,7 +52,14 @@ impl Envoy {
         let child = command
             .args(["--net", "--kill-child", "--fork"])
             .arg(binary())
-            .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning", "--config-path"])
+            .args([
+                "--concurrency",
+                "1",
+                "--use-dynamic-base-id",
+                "--log-level",
+                "warning",
+                "--config-path",
+            ])
             .arg(&path)
             .stdout(Stdio::null())
             .stderr(log)
@@ -66,11 +73,16 @@ impl Envoy {
     }
 
     async fn ask(&self, path: &str) -> Option<String> {
-        let stream = tokio::net::UnixStream::connect(self.folder.path().join("admin")).await.ok()?;
+        let stream = tokio::net::UnixStream::connect(self.folder.path().join("admin"))
+            .await
+            .ok()?;
         let io = hyper_util::rt::TokioIo::new(stream);
         let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
         let connection = tokio::spawn(connection);
-        let request = http::Request::get(path).header("host", "envoy").body(Empty::<bytes::Bytes>::new()).unwrap();
+        let request = http::Request::get(path)
+            .header("host", "envoy")
+            .body(Empty::<bytes::Bytes>::new())
+            .unwrap();
         let answer = sender.send_request(request).await.ok()?;
         let body = answer.into_body().collect().await.ok()?.to_bytes();
         connection.abort();
@@ -140,23 +152,31 @@ impl Seen {
     }
 
     fn list(&self, of: &str, field: &str) -> Vec<&Json> {
-        let lists = self.section(of).filter_map(|section| section[field].as_array());
+        let lists = self
+            .section(of)
+            .filter_map(|section| section[field].as_array());
         lists.flatten().collect()
     }
 
     /// Names of what is in use of a kind, sorted.
     pub(crate) fn clusters(&self) -> Vec<String> {
-        names(self.list("Clusters", "dynamic_active_clusters"), |one| &one["cluster"]["name"])
+        names(self.list("Clusters", "dynamic_active_clusters"), |one| {
+            &one["cluster"]["name"]
+        })
     }
 
     pub(crate) fn listeners(&self) -> Vec<String> {
         let active = self.list("Listeners", "dynamic_listeners").into_iter();
-        let active = active.filter(|one| one.get("active_state").is_some()).collect();
+        let active = active
+            .filter(|one| one.get("active_state").is_some())
+            .collect();
         names(active, |one| &one["name"])
     }
 
     pub(crate) fn routes(&self) -> Vec<String> {
-        names(self.list("Routes", "dynamic_route_configs"), |one| &one["route_config"]["name"])
+        names(self.list("Routes", "dynamic_route_configs"), |one| {
+            &one["route_config"]["name"]
+        })
     }
 
     /// `CLUSTER ADDRESS`, sorted.
@@ -192,7 +212,12 @@ impl Seen {
             ("Endpoints", "dynamic_endpoint_configs"),
         ] {
             for one in self.list(of, field) {
-                let name = || one["name"].as_str().or(one["cluster"]["name"].as_str()).unwrap_or(of);
+                let name = || {
+                    one["name"]
+                        .as_str()
+                        .or(one["cluster"]["name"].as_str())
+                        .unwrap_or(of)
+                };
                 if field.contains("warming") || one.get("warming_state").is_some() {
                     all.push(format!("{field} {} is not warm", name()));
                 }
@@ -201,7 +226,11 @@ impl Seen {
                 }
             }
         }
-        all.extend(self.counts("update_rejected").iter().map(|(name, count)| format!("{name} {count}")));
+        all.extend(
+            self.counts("update_rejected")
+                .iter()
+                .map(|(name, count)| format!("{name} {count}")),
+        );
         all
     }
 
@@ -217,8 +246,10 @@ impl Seen {
 }
 
 fn names(all: Vec<&Json>, name: impl Fn(&Json) -> &Json) -> Vec<String> {
-    let mut names: Vec<String> =
-        all.into_iter().filter_map(|one| name(one).as_str().map(str::to_owned)).collect();
+    let mut names: Vec<String> = all
+        .into_iter()
+        .filter_map(|one| name(one).as_str().map(str::to_owned))
+        .collect();
     names.sort();
     names
 }
@@ -229,7 +260,9 @@ fn binary() -> PathBuf {
         return given.into();
     }
     let this = std::env::current_exe().unwrap();
-    let target = this.ancestors().find(|folder| folder.join("tools").is_dir());
+    let target = this
+        .ancestors()
+        .find(|folder| folder.join("tools").is_dir());
     let found = target.map(|target| target.join("tools/envoy-1.40.0/envoy"));
     match found.filter(|envoy| envoy.is_file()) {
         Some(envoy) => envoy,
@@ -246,7 +279,9 @@ fn nix_is_root() -> bool {
 
 fn bootstrap(who: Who<'_>, variant: Variant, door: &Path, admin: &Path) -> Json {
     let (namespace, account) = who.of.split_once('/').unwrap();
-    let Who { kind, pod, capture, .. } = who;
+    let Who {
+        kind, pod, capture, ..
+    } = who;
     let over_ads = json!({"ads": {}, "resource_api_version": "V3", "initial_fetch_timeout": "0s"});
     json!({
         "node": {
