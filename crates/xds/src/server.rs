@@ -10,6 +10,8 @@ use catamaran_wire::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
     Resource as WireResource,
 };
+use catamaran_wire::endpoint::ClusterLoadAssignment;
+use catamaran_wire::route::RouteConfiguration;
 use catamaran_wire::well_known::Status;
 
 use self::holding::{Held, Holding, Interest};
@@ -784,7 +786,12 @@ impl ServerSession {
                 instead: Some(instead),
                 ..
             }) => Want::This(instead.clone()),
-            Some(_) => Want::Nothing,
+            Some(_) => match self.peer {
+                Peer::Catamaran => Want::Nothing,
+                Peer::Envoy => {
+                    empty(kind, name).map_or(Want::Nothing, |empty| Want::This(Arc::new(empty)))
+                }
+            },
         }
     }
 
@@ -1115,6 +1122,30 @@ fn check_names(kind: TypeUrlKind, names: &[String]) -> Result<(), SessionError> 
     match names.iter().any(|name| name.len() > NAME_LIMIT) {
         true => Err(SessionError::Name { kind }),
         false => Ok(()),
+    }
+}
+
+/// What an Envoy is told in the place of a refused resource of which no version was accepted yet. It does not take routes for
+/// absent whatever it is told, nor endpoints in the state of the world, and starts nothing that waits for them.
+fn empty(kind: TypeUrlKind, name: &str) -> Option<Resource> {
+    match kind {
+        TypeUrlKind::Endpoints => Some(Resource::new(
+            kind,
+            name,
+            &ClusterLoadAssignment {
+                cluster_name: name.to_owned(),
+                ..ClusterLoadAssignment::default()
+            },
+        )),
+        TypeUrlKind::Route => Some(Resource::new(
+            kind,
+            name,
+            &RouteConfiguration {
+                name: name.to_owned(),
+                ..RouteConfiguration::default()
+            },
+        )),
+        _ => None,
     }
 }
 
