@@ -529,3 +529,85 @@ async fn what_an_envoy_refuses_is_found_and_the_rest_goes_on() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_envoy_stays_with_what_it_accepted_until_something_better_comes() {
+    let object = format!("endpoints {APP}");
+    // Only the version with that pod is bad; the state of the world tells the one before again and again.
+    let spoil: Spoil = |resource| {
+        edit(resource, |all: &mut ClusterLoadAssignment| {
+            if all.cluster_name == APP && format!("{all:?}").contains("10.1.1.25") {
+                all.endpoints[0].lb_endpoints[0].load_balancing_weight = Some(0);
+            }
+        });
+    };
+    for variant in Variant::BOTH {
+        let fleet = Fleet::new();
+        let cluster = fleet.cluster("cluster-1", "mesh-1");
+        rich(&cluster);
+        let plane = cluster.start().await.ready().await;
+        let placed = Placed::start(&fleet, &cluster, &plane, SLEEP, variant).await;
+        let at = |pod: u8| format!("{APP} 10.1.1.{pod}:80");
+        let holds = |seen: &Seen, pod: u8| seen.endpoints().contains(&at(pod));
+        placed.settled(|seen| holds(seen, 20)).await;
+
+        let app = |pod: &str| {
+            expose(
+                &cluster,
+                "app",
+                "10.96.0.7",
+                &[("http", 80, "TCP"), ("grpc", 81, "TCP")],
+                &[(pod, true)],
+            );
+        };
+        let of_it = |status: &catamaran_control_plane::Status| {
+            let mut refused = status.problems.iter();
+            refused
+                .find(|problem| problem.kind == "refused" && problem.object == object)
+                .map(|problem| problem.message.clone())
+        };
+        placed.door.spoil(Some(spoil));
+        app("10.1.1.25");
+        let status = plane
+            .until("the refusal in the status", |status| {
+                of_it(status).is_some()
+            })
+            .await;
+        let message = of_it(&status).unwrap();
+        assert!(message.contains("accepted before stays"), "{message}");
+        // The other port of the same service, and services that come later, go on.
+        expose(
+            &cluster,
+            "later",
+            "10.96.0.30",
+            &[("http", 5000, "TCP")],
+            &[("10.1.1.60", true)],
+        );
+        let grpc = format!("{} 10.1.1.25:81", to(81, "app"));
+        let later = format!("{} 10.1.1.60:5000", to(5000, "later"));
+        let seen = placed
+            .envoy
+            .until("the rest", |seen| {
+                seen.endpoints().contains(&grpc) && seen.endpoints().contains(&later)
+            })
+            .await;
+        assert!(
+            holds(&seen, 20) && !holds(&seen, 25),
+            "{:#}",
+            seen.summary()
+        );
+
+        placed.door.spoil(None);
+        app("10.1.1.26");
+        placed
+            .envoy
+            .until("the next version", |seen| {
+                holds(seen, 26) && !holds(seen, 20)
+            })
+            .await;
+        plane
+            .until("no refusal", |status| of_it(status).is_none())
+            .await;
+        plane.stop().await;
+    }
+}
