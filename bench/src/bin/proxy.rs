@@ -1,4 +1,5 @@
-//! `bench-proxy --ours PATH --envoy PATH --out DIR [ROW...] [--rounds N] [--seconds S] [--quick]`, which `cargo xtask bench` calls.
+//! `bench-proxy --ours PATH --envoy PATH --out DIR [ROW...] [--rounds N] [--seconds S] [--quick] [--ahead]`, which
+//! `cargo xtask bench` calls.
 
 use std::fs::File;
 use std::io::Write;
@@ -26,11 +27,12 @@ struct Asked {
     ours: PathBuf,
     envoy: PathBuf,
     out: PathBuf,
+    ahead: bool,
 }
 
 fn asked(words: Vec<String>) -> Result<Asked, String> {
     let (mut ours, mut envoy, mut out) = (None, None, None);
-    let (mut rows, mut rounds, mut seconds) = (Vec::new(), 3, 3.0);
+    let (mut rows, mut rounds, mut seconds, mut ahead) = (Vec::new(), 3, 3.0, false);
     let mut words = words.into_iter();
     while let Some(word) = words.next() {
         let mut value = || words.next().ok_or_else(|| format!("{word} wants a value"));
@@ -44,6 +46,7 @@ fn asked(words: Vec<String>) -> Result<Asked, String> {
             "--out" => out = Some(PathBuf::from(value()?)),
             "--rounds" => rounds = number(value()?)?.max(1.0) as usize,
             "--seconds" => seconds = number(value()?)?.clamp(0.2, 600.0),
+            "--ahead" => ahead = true,
             "--quick" => (rounds, seconds) = (1, 1.0),
             name => rows.push(
                 Row::ALL
@@ -66,6 +69,7 @@ fn asked(words: Vec<String>) -> Result<Asked, String> {
         rows,
         rounds,
         seconds,
+        ahead,
         ours: ours.ok_or_else(|| missing("--ours"))?,
         envoy: envoy.ok_or_else(|| missing("--envoy"))?,
         out: out.ok_or_else(|| missing("--out"))?,
@@ -74,6 +78,9 @@ fn asked(words: Vec<String>) -> Result<Asked, String> {
 
 fn measure(words: Vec<String>) -> Result<ExitCode, String> {
     let asked = asked(words)?;
+    if asked.ahead {
+        Machine::ahead()?;
+    }
     let machine = Machine::look();
     let dir = asked.out.join("run");
     let failed = |path: &PathBuf, error: std::io::Error| format!("{}: {error}", path.display());

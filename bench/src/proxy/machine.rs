@@ -4,7 +4,7 @@ use std::fs;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, setsid};
 
 /// What a reader of figures must know of the machine.
 #[derive(Debug, Clone)]
@@ -41,6 +41,18 @@ impl Machine {
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             memory: memory.unwrap_or_default() >> 20,
         }
+    }
+
+    /// Puts this process and what it starts ahead of the machine's other work, as root: a scheduling group of its own, with a
+    /// higher share. For machines that cannot be had quiet.
+    ///
+    /// # Errors
+    /// When the system refuses.
+    pub fn ahead() -> Result<(), String> {
+        // A leader of its group cannot make a session, but has a scheduling group of its own already.
+        let _ = setsid();
+        let path = "/proc/self/autogroup";
+        fs::write(path, "-15").map_err(|error| format!("--ahead: {path}: {error}"))
     }
 }
 
