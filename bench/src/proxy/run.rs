@@ -268,7 +268,7 @@ impl Bench<'_> {
         let program = self.plan.programs.start(kind, &bootstrap)?;
         record.add("ready_ms", program.ready.as_secs_f64() * 1e3);
         record.add("cpu_s", program.cpu().as_secs_f64());
-        std::thread::sleep(Duration::from_secs(1));
+        std::thread::sleep(Duration::from_secs(3));
         let memory = program.memory();
         record.add("rss_mib", memory.resident / 1024.0);
         record.add("anonymous_mib", memory.anonymous / 1024.0);
