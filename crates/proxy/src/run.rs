@@ -25,6 +25,7 @@ use crate::report::{Party, Report};
 use crate::uplink::Uplink;
 use crate::{Capture, Config, Role};
 
+mod give_back;
 mod standalone;
 
 pub use standalone::{StaticConfig, check_static, run_static};
@@ -311,6 +312,7 @@ impl Traffic {
         let stop = stopping.wait();
         tokio::pin!(stop);
         let mut looks = tokio::time::interval(LOOK);
+        let giving = tokio::spawn(give_back::give_back(self.tables.clone()));
         let mut carrier: Option<Carrier> = None;
         loop {
             tokio::select! {
@@ -324,6 +326,7 @@ impl Traffic {
                 Some(carrier) => self.look_at_sockets(carrier),
             }
         }
+        giving.abort();
         if let Some(carrier) = carrier {
             carrier.drain().await;
         }
