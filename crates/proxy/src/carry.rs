@@ -18,7 +18,6 @@ mod dial;
 mod head;
 mod http;
 mod lanes;
-mod linger;
 mod pool;
 mod probe;
 mod sni;

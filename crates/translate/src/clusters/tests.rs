@@ -104,7 +104,9 @@ fn a_stock_envoy_speaks_as_its_caller_and_ejects_no_gateway_for_others_answers()
     let (resources, _) = translate(&five_steps().snapshot, &envoy(sleep.clone()));
     let retry = retry_on(&resources, "5000");
     assert_eq!(retry, "connect-failure,refused-stream,reset-before-request");
-    assert_eq!(resources.of_kind(TypeUrlKind::Names).count(), 0);
+    // For its agent, which answers the workload's questions for names.
+    assert_eq!(resources.of_kind(TypeUrlKind::Names).count(), 1);
+    assert_eq!(resources.of_kind(TypeUrlKind::Issuers).count(), 0);
 }
 
 #[test]
