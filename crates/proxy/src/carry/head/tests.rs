@@ -112,3 +112,15 @@ fn pieces_of_a_cookie_are_one_in_http1() {
         2
     );
 }
+
+#[test]
+fn a_fragment_is_no_path() {
+    let mut asked = request("GET", "http://hello:5000#top", &[("host", "hello:5000")]);
+    let head = Head::take(&mut asked).unwrap();
+    let sent = head.http1(HeaderMap::new(), ());
+    assert_eq!(
+        sent.uri().to_string(),
+        "/",
+        "an empty target would be no request line"
+    );
+}
