@@ -78,11 +78,21 @@ pub(crate) fn test() -> Result<ExitCode, String> {
         "--workspace",
         "--exclude",
         "catamaran-e2e",
+        "--exclude",
+        "catamaran-hostile",
         "--locked",
         "--no-fail-fast",
     ];
     let seed = [("PROPTEST_RNG_SEED", SEED)];
     report.step("unit, property and layer tests", || cargo(&unit, &seed))?;
+    let hostile = [
+        "test",
+        "-p",
+        "catamaran-hostile",
+        "--locked",
+        "--no-fail-fast",
+    ];
+    report.step("hostile tests", || cargo(&hostile, &[]))?;
     report.step("end-to-end tests", || end_to_end(None).map(drop))?;
     report.print();
     Ok(ExitCode::SUCCESS)
@@ -158,7 +168,7 @@ fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
     }
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.parent().map_or(here.clone(), PathBuf::from)
 }

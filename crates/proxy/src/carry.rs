@@ -15,6 +15,7 @@ mod body;
 mod copy;
 mod detect;
 mod dial;
+pub(crate) mod fuzzing;
 mod head;
 mod http;
 mod lanes;

@@ -45,6 +45,8 @@ pub mod carry;
 mod certificate;
 mod config;
 mod control;
+#[doc(hidden)]
+pub mod fuzzing;
 mod names;
 pub mod report;
 mod run;
