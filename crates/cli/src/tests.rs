@@ -119,6 +119,9 @@ fn what_makes_no_sense_is_refused_by_the_command_line() {
         "catamaran verify helloworld:5000/ --from cluster-1/deploy/sleep --rate 0",
         "catamaran verify helloworld:5000/ --from cluster-1/deploy/sleep -n 1 --rate 5",
         "catamaran proxy config sleep secrets",
+        "catamaran proxy",
+        "catamaran proxy --validate",
+        "catamaran proxy --static b.json list",
         "catamaran demo --isolation vm",
         "catamaran status -o xml",
     ] {
@@ -139,6 +142,8 @@ fn the_node_s_command_lines_are_understood() {
         "catamaran control-plane --fleet /f --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012".into(),
         format!("catamaran proxy sidecar {proxy}"),
         format!("catamaran proxy gateway {proxy} --workers 2"),
+        "catamaran proxy --static b.json --workers 2 --access-log /dev/null".into(),
+        "catamaran proxy --static b.json --validate".into(),
         format!("catamaran proxy sidecar {proxy} --app 127.0.0.9"),
         "catamaran launch --spec /x.json -- curl -v http://helloworld:5000".into(),
         "catamaran load helloworld:5000/hello --rate 50 --for 500ms".into(),

@@ -36,6 +36,7 @@ mod probe;
 mod proxy_config;
 mod proxy_list;
 mod proxy_run;
+mod proxy_static;
 mod scale;
 mod status;
 mod trust_export;
@@ -83,9 +84,7 @@ pub(crate) enum Verb {
     Verify(verify::Args),
     Status(status::Args),
     Check(check::Args),
-    /// Sidecars and gateways: what they hold, and the programs themselves.
-    #[command(subcommand)]
-    Proxy(Proxy),
+    Proxy(ProxyArgs),
     /// Roots and intermediates.
     #[command(subcommand)]
     Trust(Trust),
@@ -134,6 +133,23 @@ pub(crate) enum Network {
 #[derive(Debug, Subcommand)]
 pub(crate) enum Namespace {
     Inject(namespace_inject::Args),
+}
+
+/// Sidecars and gateways: what they hold, and the programs themselves.
+#[derive(Debug, clap::Args)]
+#[command(
+    arg_required_else_help = true,
+    args_conflicts_with_subcommands = true,
+    after_help = "Examples:
+  catamaran proxy list
+  catamaran proxy --static bootstrap.json --validate
+  catamaran proxy --static bootstrap.json --workers 2 --access-log /dev/null"
+)]
+pub(crate) struct ProxyArgs {
+    #[command(flatten)]
+    standalone: proxy_static::Args,
+    #[command(subcommand)]
+    verb: Option<Proxy>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -185,14 +201,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Verify(args) => block_on(verify::run(args, context)),
         Verb::Status(args) => block_on(status::run(args, context)),
         Verb::Check(args) => block_on(check::run(args, context)),
-        Verb::Proxy(Proxy::List(args)) => block_on(proxy_list::run(args, context)),
-        Verb::Proxy(Proxy::Config(args)) => block_on(proxy_config::run(args, context)),
-        Verb::Proxy(Proxy::Sidecar(args)) => {
-            block_on(proxy_run::run(args, catamaran_proxy::Role::Sidecar))
-        }
-        Verb::Proxy(Proxy::Gateway(args)) => {
-            block_on(proxy_run::run(args, catamaran_proxy::Role::Gateway))
-        }
+        Verb::Proxy(args) => proxy(args, context),
         Verb::Trust(Trust::Show(args)) => trust_show::run(args, context),
         Verb::Trust(Trust::Renew(args)) => block_on(trust_renew::run(args, context)),
         Verb::Trust(Trust::Export(args)) => trust_export::run(args, context),
@@ -210,10 +219,33 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
     }
 }
 
+fn proxy(args: ProxyArgs, context: &Context) -> Outcome {
+    use catamaran_proxy::Role;
+    match args.verb {
+        None => block_on_few(proxy_static::run(args.standalone, context)),
+        Some(Proxy::List(args)) => block_on(proxy_list::run(args, context)),
+        Some(Proxy::Config(args)) => block_on(proxy_config::run(args, context)),
+        Some(Proxy::Sidecar(args)) => block_on_few(proxy_run::run(args, Role::Sidecar)),
+        Some(Proxy::Gateway(args)) => block_on_few(proxy_run::run(args, Role::Gateway)),
+    }
+}
+
 fn block_on(work: impl Future<Output = Outcome>) -> Outcome {
-    let runtime = tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build();
+    block_with(tokio::runtime::Builder::new_multi_thread(), work)
+}
+
+/// For proxies, whose traffic has threads of its own: a machine runs many of them.
+fn block_on_few(work: impl Future<Output = Outcome>) -> Outcome {
+    let mut few = tokio::runtime::Builder::new_multi_thread();
+    few.worker_threads(1);
+    block_with(few, work)
+}
+
+fn block_with(
+    mut builder: tokio::runtime::Builder,
+    work: impl Future<Output = Outcome>,
+) -> Outcome {
+    let runtime = builder.enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Program(format!("no threads: {error}")))?;
     let outcome = runtime.block_on(work);
     // What still reads the terminal must not hold us.

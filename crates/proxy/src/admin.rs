@@ -31,7 +31,7 @@ use crate::carry::{Sight, Sights, SocketState, Sockets};
 use crate::certificate::{CertificateStatus, now};
 use crate::control::ControlStatus;
 
-mod render;
+pub(crate) mod render;
 
 /// How long the workers are waited for.
 const SIGHTS_WAIT: Duration = Duration::from_secs(1);

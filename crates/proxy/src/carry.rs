@@ -55,6 +55,8 @@ pub struct Settings {
     pub role: Role,
     /// How traffic comes; nothing to a gateway.
     pub capture: Capture,
+    /// Whether every listener of the table that is bound has its own socket, in place of those of role and capture.
+    pub listeners: bool,
     /// The address of the workload, or the one that the gateway listens on.
     pub address: IpAddr,
     /// Who the workload is, for metrics; its `cluster` also tells what leaves the cluster.

@@ -41,6 +41,7 @@
 
 mod admin;
 mod backoff;
+mod bootstrap;
 pub mod carry;
 mod certificate;
 mod config;
@@ -48,13 +49,16 @@ mod control;
 #[doc(hidden)]
 pub mod fuzzing;
 mod names;
+mod read_json;
 pub mod report;
 mod run;
 mod saved;
+mod shapes;
 #[cfg(test)]
 mod stand_in;
 mod uplink;
 
+pub use bootstrap::BootstrapError;
 pub use certificate::CertificateError;
 pub use config::{Capture, Config, Role, USER_AGENT, ports};
-pub use run::{DRAIN, RunError, run};
+pub use run::{DRAIN, RunError, StaticConfig, check_static, run, run_static};

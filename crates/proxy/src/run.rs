@@ -5,7 +5,7 @@ use std::fs::{DirBuilder, OpenOptions};
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -16,6 +16,7 @@ use tokio::net::TcpListener;
 use tokio::sync::watch;
 
 use crate::admin::{self, Admin, Carried};
+use crate::bootstrap::BootstrapError;
 use crate::carry::{self, Carrier, Remote, SocketState};
 use crate::certificate::{CertificateError, Keeper, now};
 use crate::control::{Control, ControlStatus};
@@ -23,6 +24,10 @@ use crate::names::{NameServer, Scope};
 use crate::report::{Party, Report};
 use crate::uplink::Uplink;
 use crate::{Capture, Config, Role};
+
+mod standalone;
+
+pub use standalone::{StaticConfig, check_static, run_static};
 
 /// How long connections under way may take to end when the proxy does. Less than the process has for all of its tasks.
 pub const DRAIN: Duration = Duration::from_secs(8);
@@ -56,6 +61,9 @@ pub enum RunError {
     /// The trusted roots cannot be used.
     #[error(transparent)]
     Certificate(#[from] CertificateError),
+    /// The static file cannot be used.
+    #[error(transparent)]
+    Bootstrap(#[from] BootstrapError),
     /// A thread could not be started.
     #[error("the access log cannot be written: {0}")]
     Log(io::Error),
@@ -76,7 +84,8 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
         listeners: process.gate("listeners"),
     };
     make_folder(&config.state)?;
-    let report = Report::start(Some(open_log(&config)?)).map_err(RunError::Log)?;
+    let report =
+        Report::start(Some(open_log(config.access_log.as_deref())?)).map_err(RunError::Log)?;
 
     let keeper = Keeper::start(&config, Arc::new(DefaultTimeProvider))?;
     let credentials = keeper.credentials();
@@ -147,6 +156,7 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
 
     let traffic = Traffic {
         settings: settings(&config),
+        wants_certificate: true,
         tables: followers.tables,
         status: followers.status,
         credentials,
@@ -182,8 +192,8 @@ fn make_folder(path: &std::path::Path) -> Result<(), RunError> {
     })
 }
 
-fn open_log(config: &Config) -> Result<Box<dyn Write + Send>, RunError> {
-    let Some(path) = &config.access_log else {
+fn open_log(path: Option<&Path>) -> Result<Box<dyn Write + Send>, RunError> {
+    let Some(path) = path else {
         return Ok(Box::new(io::stdout()));
     };
     let file = OpenOptions::new()
@@ -194,7 +204,7 @@ fn open_log(config: &Config) -> Result<Box<dyn Write + Send>, RunError> {
     match file {
         Ok(file) => Ok(Box::new(file)),
         Err(source) => Err(RunError::File {
-            path: path.clone(),
+            path: path.into(),
             source,
         }),
     }
@@ -246,6 +256,7 @@ fn settings(config: &Config) -> carry::Settings {
             Capture::Redirect => carry::Capture::Redirect,
             Capture::Explicit => carry::Capture::Explicit,
         },
+        listeners: false,
         address: config.address,
         own,
         workers: config.workers.get(),
@@ -285,6 +296,7 @@ struct Readiness {
 /// The data path, from the first table to the last connection.
 struct Traffic {
     settings: carry::Settings,
+    wants_certificate: bool,
     tables: watch::Receiver<Arc<catamaran_decide::Table>>,
     status: watch::Receiver<ControlStatus>,
     credentials: Arc<catamaran_identity::Credentials>,
@@ -319,10 +331,9 @@ impl Traffic {
     }
 
     fn look(&self) -> (bool, bool) {
-        let certified = self
-            .credentials
-            .holding()
-            .is_some_and(|held| !held.left(now()).is_zero());
+        let held = self.credentials.holding();
+        let certified =
+            !self.wants_certificate || held.is_some_and(|held| !held.left(now()).is_zero());
         let configured = self.status.borrow().ready;
         set(&self.readiness.certificate, certified);
         set(&self.readiness.configuration, configured);

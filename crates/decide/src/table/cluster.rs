@@ -93,6 +93,12 @@ impl Cluster {
         &self.reach[usize::from(endpoint.group)].transport
     }
 
+    /// Whether any of its endpoints may be spoken to by TLS.
+    pub fn wants_tls(&self) -> bool {
+        let mut sockets = self.settings.sockets.iter().map(|(_, transport)| transport);
+        *self.default_transport() != Transport::Plain || sockets.any(|t| *t != Transport::Plain)
+    }
+
     /// How somebody is spoken to of whom nothing else is known.
     pub(crate) fn default_transport(&self) -> &Transport {
         &self.settings.default_socket

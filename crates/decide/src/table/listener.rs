@@ -80,6 +80,11 @@ impl Listener {
         self.bound
     }
 
+    /// Whether it says that the workload is behind it (`traffic_direction: INBOUND`).
+    pub fn is_inbound(&self) -> bool {
+        self.direction == Direction::Inbound
+    }
+
     /// Whether it hands connections to the listener of their original destination.
     pub fn hands_off(&self) -> bool {
         self.hands_off

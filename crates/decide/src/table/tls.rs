@@ -264,7 +264,11 @@ fn certificate(
     }
 }
 
-/// TLS 1.3 is what we speak: versions that exclude it are refused, cipher suites of TLS 1.2 mean nothing to it.
+/// The groups that we exchange keys in, by BoringSSL's names.
+const GROUPS: [&str; 3] = ["X25519", "P-256", "P-384"];
+
+/// TLS 1.3 is what we speak: versions that exclude it are refused, cipher suites of TLS 1.2 mean nothing to it. Groups are taken
+/// when we have each of them; we go on to offer all of ours, in our order.
 fn parameters(params: &TlsParameters) -> Result<(), Fault> {
     let most = TlsProtocol::try_from(params.tls_maximum_protocol_version);
     if !matches!(most, Ok(TlsProtocol::TlsAuto | TlsProtocol::Tlsv13)) {
@@ -273,12 +277,15 @@ fn parameters(params: &TlsParameters) -> Result<(), Fault> {
             "only TLS 1.3 is spoken",
         ));
     }
-    refuse_set!(
-        params,
-        ecdh_curves,
-        signature_algorithms,
-        compliance_policies,
-    );
+    if let Some(at) =
+        (params.ecdh_curves.iter()).position(|group| !GROUPS.contains(&group.as_str()))
+    {
+        return Err(Fault::new(
+            format!("ecdh_curves[{at}]"),
+            format!("only {} are implemented", GROUPS.join(", ")),
+        ));
+    }
+    refuse_set!(params, signature_algorithms, compliance_policies,);
     Ok(())
 }
 

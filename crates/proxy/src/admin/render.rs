@@ -2,12 +2,11 @@
 //! by name, durations as `1.5s`, what is packed in an `Any` unpacked beside its `@type`. It differs in that bytes are hex
 //! and wide numbers are numbers. A field that is not known is shown by its number, and private keys are not shown.
 
-use std::collections::HashMap;
-use std::sync::LazyLock;
-
 use catamaran_wire::well_known::{Any, Duration, Kind, Struct, Value};
 use catamaran_wire::{DecodeError, Message};
 use serde_json::{Map, Value as Json, json};
+
+use crate::shapes::{MapValue, SHAPES, Scalar, Shape};
 
 /// Deeper messages are not looked into.
 const DEPTH: usize = 64;
@@ -19,153 +18,6 @@ const SECRETS: [&str; 4] = [
     "session_ticket_keys",
     "generic_secret",
 ];
-
-static SHAPES: LazyLock<Shapes> = LazyLock::new(|| Shapes::parse(include_str!("messages.txt")));
-
-#[derive(Default)]
-struct Shapes {
-    messages: HashMap<&'static str, HashMap<u32, Field>>,
-    enums: HashMap<&'static str, HashMap<i64, &'static str>>,
-}
-
-struct Field {
-    name: &'static str,
-    shape: Shape,
-    several: bool,
-}
-
-#[derive(Clone, Copy)]
-enum Shape {
-    Text,
-    Bytes,
-    Unread,
-    Unsigned,
-    Signed,
-    Truth,
-    Double,
-    Float,
-    Enum(&'static str),
-    Wrapped(Scalar),
-    Any,
-    Duration,
-    Struct,
-    Message(&'static str),
-    Map(MapValue),
-}
-
-#[derive(Clone, Copy)]
-enum Scalar {
-    Text,
-    Unsigned,
-    Signed,
-    Truth,
-    Double,
-    Float,
-}
-
-#[derive(Clone, Copy)]
-enum MapValue {
-    Text,
-    Bytes,
-    Any,
-    Struct,
-    Message(&'static str),
-    Other,
-}
-
-impl Shapes {
-    fn parse(text: &'static str) -> Shapes {
-        let mut shapes = Shapes::default();
-        for line in text.lines().filter(|line| !line.starts_with('#')) {
-            let (first, rest) = line.split_once(' ').unwrap_or((line, ""));
-            if first == "enum" {
-                let (name, values) = rest.split_once(' ').unwrap_or((rest, ""));
-                let values = values.split(", ").filter_map(|value| {
-                    let (number, name) = value.split_once(' ')?;
-                    Some((number.parse().ok()?, name))
-                });
-                shapes.enums.insert(name, values.collect());
-            } else {
-                let fields = rest.split(", ").filter_map(|field| {
-                    let mut parts = field.split(' ');
-                    let number = parts.next()?.parse().ok()?;
-                    let (name, shape) = (parts.next()?, parts.next()?);
-                    let (shape, several) = match shape.strip_suffix('*') {
-                        Some(shape) => (shape, true),
-                        None => (shape, false),
-                    };
-                    let shape = Shape::parse(shape);
-                    Some((
-                        number,
-                        Field {
-                            name,
-                            shape,
-                            several,
-                        },
-                    ))
-                });
-                shapes.messages.insert(first, fields.collect());
-            }
-        }
-        shapes
-    }
-}
-
-impl Shape {
-    fn parse(text: &'static str) -> Shape {
-        match text {
-            "s" => Shape::Text,
-            "b" => Shape::Bytes,
-            "x" => Shape::Unread,
-            "u" => Shape::Unsigned,
-            "i" => Shape::Signed,
-            "B" => Shape::Truth,
-            "d" => Shape::Double,
-            "f" => Shape::Float,
-            "any" => Shape::Any,
-            "duration" => Shape::Duration,
-            "struct" => Shape::Struct,
-            _ => {
-                if let Some(name) = text.strip_prefix("e:") {
-                    Shape::Enum(name)
-                } else if let Some(scalar) = text.strip_prefix("w:") {
-                    Shape::Wrapped(match scalar {
-                        "u" => Scalar::Unsigned,
-                        "i" => Scalar::Signed,
-                        "B" => Scalar::Truth,
-                        "d" => Scalar::Double,
-                        "f" => Scalar::Float,
-                        _ => Scalar::Text,
-                    })
-                } else if let Some(value) = text.strip_prefix('{') {
-                    Shape::Map(match value.trim_end_matches('}') {
-                        "s" => MapValue::Text,
-                        "b" => MapValue::Bytes,
-                        "any" => MapValue::Any,
-                        "struct" => MapValue::Struct,
-                        "u" | "i" | "B" | "d" | "f" | "x" | "duration" => MapValue::Other,
-                        message => MapValue::Message(message),
-                    })
-                } else {
-                    Shape::Message(text)
-                }
-            }
-        }
-    }
-}
-
-impl Scalar {
-    fn shape(self) -> Shape {
-        match self {
-            Scalar::Text => Shape::Text,
-            Scalar::Unsigned => Shape::Unsigned,
-            Scalar::Signed => Shape::Signed,
-            Scalar::Truth => Shape::Truth,
-            Scalar::Double => Shape::Double,
-            Scalar::Float => Shape::Float,
-        }
-    }
-}
 
 /// The message of this type URL in these bytes. What cannot be read is said in its place.
 pub(crate) fn render(type_url: &str, bytes: &[u8]) -> Json {
@@ -378,20 +230,6 @@ fn wrapped(scalar: Scalar, bytes: &[u8], depth: usize) -> Json {
             Scalar::Unsigned | Scalar::Signed => 0.into(),
             Scalar::Double | Scalar::Float => json!(0.0),
         },
-    }
-}
-
-impl Shape {
-    fn is_number(self) -> bool {
-        matches!(
-            self,
-            Shape::Unsigned
-                | Shape::Signed
-                | Shape::Truth
-                | Shape::Enum(_)
-                | Shape::Double
-                | Shape::Float
-        )
     }
 }
 

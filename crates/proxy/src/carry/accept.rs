@@ -53,12 +53,22 @@ enum Door {
     Port,
     /// A gateway's.
     Gateway,
+    /// A listener's own, and whether the workload is behind it.
+    Own { inbound: bool },
 }
 
 /// The sockets that are wanted.
 fn wanted(settings: &Settings, table: &Table) -> BTreeMap<SocketAddr, Door> {
     let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let mut doors = BTreeMap::new();
+    if settings.listeners {
+        let bound = table.listeners().into_iter().filter(|l| l.is_bound());
+        let own = bound.map(|listener| {
+            let inbound = listener.is_inbound();
+            (listener.address(), Door::Own { inbound })
+        });
+        return own.collect();
+    }
     match (settings.role, settings.capture) {
         (Role::Gateway, _) => {
             doors.insert(
@@ -201,13 +211,15 @@ async fn admit(worker: Rc<Worker>, door: Door, stream: TcpStream, source: Socket
             Some(original) => original,
             None => local,
         },
-        Door::Proxy | Door::Port | Door::Gateway => local,
+        Door::Proxy | Door::Port | Door::Gateway | Door::Own { .. } => local,
     };
     let (entry, toward) = match door {
         Door::Outbound => (Entry::Outbound { destination }, Toward::Outbound),
         Door::Proxy => (Entry::HttpProxy { port: 0 }, Toward::Outbound),
         Door::Inbound | Door::Port => (Entry::Inbound { destination }, Toward::Inbound),
         Door::Gateway => (Entry::Gateway { local }, Toward::Through),
+        Door::Own { inbound: true } => (Entry::Gateway { local }, Toward::Inbound),
+        Door::Own { inbound: false } => (Entry::Gateway { local }, Toward::Outbound),
     };
     let call = Call {
         toward,

@@ -184,6 +184,7 @@ pub(crate) fn start(
     let settings = Settings {
         role,
         capture: Capture::Explicit,
+        listeners: false,
         address,
         own: Party {
             workload: text(name),

@@ -8,6 +8,7 @@
 mod descriptors;
 mod roster;
 mod samples;
+mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -103,6 +104,27 @@ fn pairs() -> Vec<(&'static Specimen, MessageDescriptor)> {
             (specimen, official)
         })
         .collect()
+}
+
+/// The proxy shows and reads messages as JSON by a table of their shapes: it says of every message here what its definition says.
+/// `CATAMARAN_WRITE_SHAPES=1` writes it anew.
+#[test]
+fn the_table_of_shapes_is_that_of_the_definitions() {
+    let table = shapes::table(&pairs());
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../proxy/src/messages.txt");
+    if std::env::var_os("CATAMARAN_WRITE_SHAPES").is_some() {
+        std::fs::write(path, &table).unwrap();
+    }
+    let written = std::fs::read_to_string(path).unwrap();
+    for (at, (wanted, found)) in table.lines().zip(written.lines()).enumerate() {
+        assert_eq!(
+            found,
+            wanted,
+            "line {}; write it anew with CATAMARAN_WRITE_SHAPES=1",
+            at + 1
+        );
+    }
+    assert_eq!(written.lines().count(), table.lines().count());
 }
 
 fn arrives(
