@@ -39,7 +39,7 @@ use super::pool::{
 };
 use super::stream::Stream;
 use super::worker::{Admitted, InFlight, Worker, flags_of};
-use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId};
+use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId, Turned};
 
 /// Streams that one caller's HTTP/2 connection may have at once.
 pub(crate) const CALLER_STREAMS: u32 = 256;
@@ -96,6 +96,7 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
         }
     };
     let limits = Limits::of(&channel);
+    let worker = channel.worker.clone();
     let service = service_fn(move |request| {
         let channel = channel.clone();
         async move {
@@ -110,7 +111,12 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
     });
     let stream = TokioIo::new(stream);
     tokio::pin!(drained);
-    // an error here is the caller's connection, which has nobody left to be told
+    let ended = |how: hyper::Result<()>| {
+        // the caller's connection is gone, so nobody is left to be told
+        if let Some(why) = how.err().and_then(|error| turned(&error)) {
+            worker.scribe.turned(why);
+        }
+    };
     if version == Version::HTTP_2 {
         let connection = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
@@ -133,10 +139,10 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             .serve_connection(stream, service);
         tokio::pin!(connection);
         tokio::select! {
-            _ = connection.as_mut() => return,
+            how = connection.as_mut() => return ended(how),
             () = &mut drained => connection.as_mut().graceful_shutdown(),
         }
-        let _ = connection.await;
+        ended(connection.await);
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -147,10 +153,28 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
-            _ = connection.as_mut() => return,
+            how = connection.as_mut() => return ended(how),
             () = &mut drained => connection.as_mut().graceful_shutdown(),
         }
-        let _ = connection.await;
+        ended(connection.await);
+    }
+}
+
+/// Why a caller's connection was ended by us, if it was.
+fn turned(error: &hyper::Error) -> Option<Turned> {
+    if let Some(error) = find::<h2::Error>(error) {
+        let ours = error.is_library();
+        return match error.reason() {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) if ours => Some(Turned::Flood),
+            Some(_) if ours => Some(Turned::Illegal),
+            _ => None,
+        };
+    }
+    match () {
+        () if error.is_timeout() => Some(Turned::Idle),
+        () if error.is_parse_too_large() => Some(Turned::LargeHead),
+        () if error.is_parse() => Some(Turned::Illegal),
+        () => None,
     }
 }
 
@@ -958,7 +982,14 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
     told.flag(Flags::CALLER_PROTOCOL);
     told.cause = Some(error.to_string());
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    answer(told, status, &format!("{error}\n"))
+    let version = told.version;
+    let mut response = answer(told, status, &format!("{error}\n"));
+    if version != Version::HTTP_2 {
+        // where such a request ends is not certain, so nothing after it is read
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn refuse(mut told: Box<Told>, reject: &Reject) -> Response<Answer<Box<Told>>> {
