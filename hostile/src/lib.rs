@@ -19,6 +19,7 @@
 
 pub mod frames;
 mod mutate;
+pub mod stand;
 pub mod strict;
 pub mod targets;
 pub mod witness;
@@ -47,4 +48,25 @@ pub fn unhex(text: &str) -> Option<Vec<u8>> {
 /// Bytes as hex digits.
 pub fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// What base64 without white space says; of a file that we wrote, so it is not checked.
+pub fn unbase64(text: &str) -> Vec<u8> {
+    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
+    for digit in text.bytes().take_while(|digit| *digit != b'=') {
+        let value = match digit {
+            b'A'..=b'Z' => digit - b'A',
+            b'a'..=b'z' => digit - b'a' + 26,
+            b'0'..=b'9' => digit - b'0' + 52,
+            b'+' => 62,
+            _ => 63,
+        };
+        bits = bits << 6 | u32::from(value);
+        count += 6;
+        if count >= 8 {
+            count -= 8;
+            bytes.push((bits >> count) as u8);
+        }
+    }
+    bytes
 }

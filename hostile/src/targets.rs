@@ -2,7 +2,7 @@
 
 mod certificates;
 mod dns;
-mod hello;
+pub mod hello;
 mod http;
 mod manifest;
 mod names;

@@ -11,6 +11,8 @@ use crate::strict::{Request, request};
 
 /// Requests remembered; older ones are forgotten.
 const KEPT: usize = 1000;
+/// The answer to `/large`, in bytes.
+const LARGE: usize = 4 << 20;
 
 /// The program.
 #[derive(Debug, Clone)]
@@ -57,7 +59,7 @@ fn lock(seen: &Mutex<Seen>) -> std::sync::MutexGuard<'_, Seen> {
     seen.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Answers 200 with the request's target, also to who asks to change the protocol; `/close` ends the connection after its answer,
+/// Answers 200 with the request's target (`/large`: with 4 MiB), also to who asks to change the protocol; `/close` ends the connection after its answer,
 /// and `/upgrade-101` changes the protocol to an echo.
 async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
     let mut bytes = Vec::new();
@@ -82,6 +84,7 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
             bytes.drain(..length);
             let answer = answer(&request);
             let closes = request.target.starts_with("/close");
+            let large = request.target == "/large";
             let switches = answer.starts_with("HTTP/1.1 101 ");
             {
                 let mut seen = lock(&seen);
@@ -91,6 +94,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
                 seen.requests.push(request);
             }
             if stream.write_all(answer.as_bytes()).await.is_err() || closes {
+                return;
+            }
+            if large && stream.write_all(&vec![b'x'; LARGE]).await.is_err() {
                 return;
             }
             if switches {
@@ -106,6 +112,9 @@ async fn serve(mut stream: TcpStream, seen: Arc<Mutex<Seen>>) {
 fn answer(request: &Request) -> String {
     if request.target.starts_with("/upgrade-101") && request.header("upgrade").is_some() {
         return "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".into();
+    }
+    if request.target == "/large" {
+        return format!("HTTP/1.1 200 OK\r\ncontent-length: {LARGE}\r\n\r\n");
     }
     let body = if request.method == "HEAD" {
         ""

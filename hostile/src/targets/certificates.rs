@@ -9,6 +9,7 @@ use catamaran_model::{ClusterId, MeshName, SpiffeId, Timestamp, TrustDomain};
 use rustls::pki_types::CertificateDer;
 
 use super::Target;
+use crate::unbase64;
 
 /// Requests, tokens and certificates.
 pub(crate) const TARGET: Target = Target {
@@ -91,25 +92,4 @@ fn seeds() -> Vec<Vec<u8>> {
     let mut seeds: Vec<Vec<u8>> = texts.map(|text| text.as_bytes().to_vec()).into();
     seeds.push(unbase64(&request));
     seeds
-}
-
-/// Base64 of a file that we wrote.
-fn unbase64(text: &str) -> Vec<u8> {
-    let (mut bits, mut count, mut bytes) = (0u32, 0, Vec::new());
-    for digit in text.bytes().take_while(|digit| *digit != b'=') {
-        let value = match digit {
-            b'A'..=b'Z' => digit - b'A',
-            b'a'..=b'z' => digit - b'a' + 26,
-            b'0'..=b'9' => digit - b'0' + 52,
-            b'+' => 62,
-            _ => 63,
-        };
-        bits = bits << 6 | u32::from(value);
-        count += 6;
-        if count >= 8 {
-            count -= 8;
-            bytes.push((bits >> count) as u8);
-        }
-    }
-    bytes
 }

@@ -88,7 +88,7 @@ fn beginning(bytes: &[u8]) {
 }
 
 /// A ClientHello with these extensions, in one record.
-fn client_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
+pub fn client_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     let mut list = Vec::new();
     for (kind, content) in extensions {
         list.extend(kind.to_be_bytes());
@@ -109,7 +109,8 @@ fn client_hello(extensions: &[(u16, Vec<u8>)]) -> Vec<u8> {
     records(&message, 16 * 1024)
 }
 
-fn records(message: &[u8], size: usize) -> Vec<u8> {
+/// A handshake message in records of so many bytes.
+pub fn records(message: &[u8], size: usize) -> Vec<u8> {
     message
         .chunks(size)
         .flat_map(|part| {
@@ -121,7 +122,8 @@ fn records(message: &[u8], size: usize) -> Vec<u8> {
         .collect()
 }
 
-fn server_name(name: &str) -> (u16, Vec<u8>) {
+/// The extension that names a server.
+pub fn server_name(name: &str) -> (u16, Vec<u8>) {
     let mut content = ((name.len() + 3) as u16).to_be_bytes().to_vec();
     content.push(0);
     content.extend((name.len() as u16).to_be_bytes());
@@ -129,7 +131,8 @@ fn server_name(name: &str) -> (u16, Vec<u8>) {
     (0, content)
 }
 
-fn alpn(names: &[&str]) -> (u16, Vec<u8>) {
+/// The extension that offers protocols.
+pub fn alpn(names: &[&str]) -> (u16, Vec<u8>) {
     let mut list = Vec::new();
     for name in names {
         list.push(name.len() as u8);

@@ -2,26 +2,18 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use catamaran_proxy::carry::{Capture, Carrier, Remote, Role, Settings};
 use catamaran_proxy::fuzzing;
-use catamaran_proxy::report::{Party, Report};
-use catamaran_wire::Any;
-use catamaran_wire::cluster::{
-    ExplicitHttpConfig, ProtocolConfig, UpstreamHttpOptions, UpstreamProtocolOptions,
-};
-use catamaran_wire::core::Http1ProtocolOptions;
-use catamaran_wire::extension;
 use http::{HeaderName, HeaderValue, Request, Version};
 use tokio::runtime::Runtime;
-use tokio::sync::watch;
 
 use super::Target;
-use crate::fleet::{self, Trust};
+use crate::fleet;
 use crate::frames::{ACK, END_HEADERS, END_STREAM, frame, head, kind, literal, opening};
+use crate::stand;
 use crate::strict;
 use crate::witness::Witness;
 
@@ -204,61 +196,16 @@ fn stand() -> &'static Stand {
             let listener = tokio::net::TcpListener::bind((fleet::address(), 0)).await;
             Witness::on(listener.expect("a socket")).expect("its address")
         });
-        let address = proxy_before(witness.address);
+        let proxy = stand::outbound(witness.address);
+        let address = proxy.address;
         // both live until the process ends
-        std::mem::forget(runtime);
+        std::mem::forget((runtime, proxy));
         Stand {
             address,
             witness,
             calls: AtomicUsize::new(0),
         }
     })
-}
-
-/// A sidecar that takes HTTP of any version for `helloworld:5000` and speaks HTTP/1.1 in plain text to `program`.
-fn proxy_before(program: SocketAddr) -> SocketAddr {
-    let trust = Trust::new();
-    let mut changes = fleet::calls(&trust, vec![fleet::plain(program)]);
-    let options = UpstreamHttpOptions {
-        upstream_protocol_options: Some(UpstreamProtocolOptions::ExplicitHttpConfig(
-            ExplicitHttpConfig {
-                protocol_config: Some(ProtocolConfig::HttpProtocolOptions(
-                    Http1ProtocolOptions::default(),
-                )),
-            },
-        )),
-        ..UpstreamHttpOptions::default()
-    };
-    for cluster in &mut changes.clusters {
-        cluster.transport_socket_matches.clear();
-        cluster.outlier_detection = None;
-        let name = extension::UPSTREAM_HTTP_OPTIONS.to_owned();
-        cluster.typed_extension_protocol_options = [(name, Any::pack(&options))].into();
-    }
-    let address = fleet::address();
-    let word = |text: &str| Arc::<str>::from(text);
-    let settings = Settings {
-        role: Role::Sidecar,
-        capture: Capture::Explicit,
-        address,
-        own: Party {
-            workload: word("sleep"),
-            namespace: word("default"),
-            principal: word("spiffe://cluster.local/ns/default/sa/sleep"),
-            app: word("sleep"),
-            version: word("v1"),
-            cluster: word("cluster-1"),
-        },
-        workers: 1,
-        drain: Duration::from_secs(5),
-        remote: Remote::default(),
-    };
-    let report = Report::start(Some(Box::new(std::io::sink()))).expect("a thread");
-    let (tables, receiver) = watch::channel(fleet::table(changes));
-    let credentials = trust.credentials(1, "sleep");
-    let carrier = Carrier::start(settings, receiver, credentials, &report).expect("a thread");
-    std::mem::forget((carrier, tables, report));
-    SocketAddr::new(address, 15001)
 }
 
 /// One connection with these bytes, and everything that must hold after it.
