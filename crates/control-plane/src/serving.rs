@@ -36,6 +36,9 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 20_000;
 /// Handshakes at once; more wait, so that a herd does not starve those that are served.
 const HANDSHAKES: usize = 256;
+/// After so long a turn goes to the next client, and the handshake goes on without one: it waits for its client, which costs
+/// nothing, and clients that say nothing more must not keep others from their turns.
+const TURN: Duration = Duration::from_millis(20);
 /// A quiet connection is asked after this time whether it still stands. Without it a channel does not recover from a
 /// partition.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
@@ -413,11 +416,19 @@ async fn shake_hands(
     handshakes: &Semaphore,
     credentials: Arc<Credentials>,
 ) -> std::io::Result<(Tls, Arc<Caller>)> {
-    let _turn = handshakes.acquire().await.map_err(std::io::Error::other)?;
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
-        .await
-        .map_err(|_| std::io::Error::other(format!("not finished within {HANDSHAKE:?}")))??;
+    let turn = handshakes.acquire().await.map_err(std::io::Error::other)?;
+    let mut accepting = acceptor.accept(stream);
+    let done = match tokio::time::timeout(TURN, &mut accepting).await {
+        Ok(done) => done,
+        Err(_) => {
+            drop(turn);
+            tokio::time::timeout(HANDSHAKE, accepting)
+                .await
+                .map_err(|_| std::io::Error::other(format!("not finished within {HANDSHAKE:?}")))?
+        }
+    };
+    let stream = done?;
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let caller = Arc::new(Caller {
         address,
