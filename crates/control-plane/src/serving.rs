@@ -44,6 +44,12 @@ const TURN: Duration = Duration::from_millis(20);
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Streams of one connection; a proxy needs two.
 const STREAMS: u32 = 32;
+/// Streams that a client may have taken back before we came to them; one more ends its connection.
+const UNSEEN_RESETS: usize = 20;
+/// Streams that we had to reset for a client's mistakes, in the life of its connection; one more ends it.
+const PROVOKED_RESETS: usize = 100;
+/// Bytes of a request's headers.
+const HEAD: u32 = 16 << 10;
 /// How long after its successor came an intermediate's leaves may still be shown: their life, and an hour for clocks.
 const PAST: Duration = Duration::from_secs(LEAF_LIFE.as_secs() + 3600);
 /// Intermediates before the present one that are remembered.
@@ -453,6 +459,9 @@ async fn connection(stream: Tls, caller: Arc<Caller>, routes: Routes, stopping: 
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
+        .max_local_error_reset_streams(PROVOKED_RESETS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let stop = stopping.wait();

@@ -43,6 +43,10 @@ use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId, Turned};
 
 /// Streams that one caller's HTTP/2 connection may have at once.
 pub(crate) const CALLER_STREAMS: u32 = 256;
+/// Streams of a caller's connection that it may have taken back before we came to them; one more ends the connection.
+const UNSEEN_RESETS: usize = 20;
+/// Streams of a caller's connection that we had to reset for its mistakes, in its whole life; one more ends the connection.
+const PROVOKED_RESETS: usize = 1024;
 /// How long a caller's HTTP/1 connection may wait for a request, or be in the middle of its head.
 pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
 /// How long an upgraded connection may be silent.
@@ -135,6 +139,8 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
                     .max_concurrent_streams
                     .unwrap_or(CALLER_STREAMS),
             )
+            .max_pending_accept_reset_streams(UNSEEN_RESETS)
+            .max_local_error_reset_streams(PROVOKED_RESETS)
             .auto_date_header(false)
             .serve_connection(stream, service);
         tokio::pin!(connection);
