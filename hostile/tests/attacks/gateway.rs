@@ -167,8 +167,8 @@ async fn a_name_that_is_not_exported_leads_nowhere() {
         assert_eq!(answer, b"", "case {number}");
     }
     assert_eq!(opened(&mut gateway), before, "none was carried anywhere");
-    let turned = gateway.turned("no_way") + gateway.turned("beginning");
-    assert_eq!(turned, cases.len() as u64);
+    let turned = ["no_way", "beginning"];
+    gateway.until_turned(&turned, cases.len() as u64).await;
     healthy.was_not_hurt().await;
     budget.hold(&gateway);
 }

@@ -38,7 +38,7 @@ async fn a_slow_head_is_given_up() {
     for one in slow {
         soon("the end of a slow caller", one).await.unwrap();
     }
-    stand.until_turned("idle", 50).await;
+    stand.until_turned(&["idle"], 50).await;
     healthy.was_not_hurt().await;
     let reached = stand.witness.requests();
     assert!(reached.iter().all(|request| request.target != "/slow"));
@@ -115,7 +115,7 @@ async fn large_heads_are_refused() {
             "{status_line:?} in place of {status:?}"
         );
     }
-    stand.until_turned("large_head", 3).await;
+    stand.until_turned(&["large_head"], 3).await;
     // as many as may be pass
     let fit: String = (0..90).map(|n| format!("x-{n}: 1\r\n")).collect();
     let answer = send(

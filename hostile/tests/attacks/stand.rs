@@ -181,17 +181,21 @@ impl Stand {
         (0..count).map(|_| line(&mut self.output, "")).collect()
     }
 
-    /// Waits until a number of callers was turned away for this reason.
-    pub(crate) async fn until_turned(&mut self, reason: &str, count: u64) {
+    /// Waits until so many callers were turned away for these reasons together: they are counted a moment after they notice.
+    pub(crate) async fn until_turned(&mut self, reasons: &[&str], count: u64) {
+        let mut turned = 0;
         let wait = async {
-            while self.turned(reason) < count {
+            loop {
+                turned = reasons.iter().map(|reason| self.turned(reason)).sum();
+                if turned >= count {
+                    return;
+                }
                 tokio::time::sleep(std::time::Duration::from_millis(20)).await;
             }
         };
         if tokio::time::timeout(crate::PATIENCE, wait).await.is_err() {
             panic!(
-                "{} of {count} turned away for {reason}: {:?}",
-                self.turned(reason),
+                "{turned} of {count} were turned away for {reasons:?}: {:?}",
                 self.metrics()
             );
         }
