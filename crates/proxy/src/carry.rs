@@ -18,6 +18,7 @@ mod dial;
 mod head;
 mod http;
 mod lanes;
+mod linger;
 mod pool;
 mod probe;
 mod sni;
