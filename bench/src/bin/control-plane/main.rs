@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use catamaran_identity::Credentials;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
@@ -27,11 +27,11 @@ use plane::Plane;
 use world::World;
 
 const HELP: &str = "\
-Usage: control-plane BINARY [--services 100,1000,5000] [--proxies 0,10,200,1000] [--scopes some,all] [--changes 10]
+Usage: bench-control-plane BINARY [--services 100,1000,5000] [--proxies 0,10,200,1000] [--scopes some,all] [--changes 10]
 
   BINARY      the catamaran that is measured, optimised
   --scopes    some: each proxy asks for 20 services, and 10 proxies for the one that changes; all: everything
-Each line of the output is one point, as JSON.
+Each point is a line of JSON on the standard error as it comes, and a row of the table on the standard output at the end.
 ";
 
 /// Services that a proxy asks for in scope `some`.
@@ -71,11 +71,13 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        for services in &settings.services {
-            for scope in &settings.scopes {
-                run(&settings, *services, *scope).await?;
+        let mut points = Vec::new();
+        for scope in &settings.scopes {
+            for services in &settings.services {
+                points.extend(run(&settings, *services, *scope).await?);
             }
         }
+        print!("{}", table(&points));
         Ok(())
     })
 }
@@ -131,7 +133,8 @@ fn wants(scope: Scope, services: usize, n: usize, all: &Arc<Wants>) -> Arc<Wants
     Arc::new(Wants::some(&chosen))
 }
 
-async fn run(settings: &Settings, services: usize, scope: Scope) -> Result<()> {
+async fn run(settings: &Settings, services: usize, scope: Scope) -> Result<Vec<Value>> {
+    let mut points = Vec::new();
     let most = settings.proxies.last().copied().unwrap_or(0);
     let world = World::new(services, most + COLD)?;
     let mut plane = Plane::start(&settings.binary, &world)?;
@@ -227,9 +230,40 @@ async fn run(settings: &Settings, services: usize, scope: Scope) -> Result<()> {
             "memory_mib": round(memory as f64 / 1048576.0),
             "memory_per_proxy_kib": (*count > 0).then(|| round(memory.saturating_sub(empty) as f64 / 1024.0 / *count as f64)),
         });
-        println!("{point}");
+        eprintln!("{point}");
+        points.push(point);
     }
-    Ok(())
+    Ok(points)
+}
+
+/// The columns that people look at: heading, and the point's member.
+const COLUMNS: [(&str, &str); 11] = [
+    ("scope", "scope"),
+    ("services", "services"),
+    ("proxies", "proxies"),
+    ("concerned", "concerned"),
+    ("CPU per change, ms", "change_cpu_ms"),
+    ("to first ACK, ms", "change_first_ack_ms"),
+    ("to last ACK, ms", "change_last_ack_ms"),
+    ("bytes per change", "change_bytes"),
+    ("memory per proxy, KiB", "memory_per_proxy_kib"),
+    ("cold proxy, ms", "cold_ms"),
+    ("its bytes", "cold_bytes"),
+];
+
+fn table(points: &[Value]) -> String {
+    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = row(COLUMNS.map(|(heading, _)| heading.to_owned()).into());
+    text += &row(COLUMNS.map(|_| "---".to_owned()).into());
+    for point in points {
+        let cell = |(_, member)| match &point[member] {
+            Value::Null => "-".to_owned(),
+            Value::String(text) => text.clone(),
+            other => other.to_string(),
+        };
+        text += &row(COLUMNS.map(cell).into());
+    }
+    text
 }
 
 /// Gives service 0 another address, and waits until everybody concerned accepted it; when each did, in order.

@@ -6,6 +6,7 @@ mod client;
 mod discovery;
 mod fleet;
 mod peers;
+mod slope;
 mod trust;
 
 /// Nothing takes so long unless it does not happen.
