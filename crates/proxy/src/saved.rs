@@ -53,29 +53,35 @@ pub(crate) enum SavedError {
 /// # Errors
 /// The disk's. What was saved before is then still there.
 pub(crate) fn write(path: &Path, owner: &str, content: &[u8]) -> Result<(), SavedError> {
-    let io = |source| SavedError::Io {
+    let owner: String = owner.chars().filter(|c| !c.is_whitespace()).collect();
+    let (hash, size) = (Version::of(content), content.len());
+    let mut whole = format!("{MAGIC} {hash} {size} {owner}\n").into_bytes();
+    whole.extend_from_slice(content);
+    replace(path, &whole).map_err(|source| SavedError::Io {
         path: path.into(),
         source,
-    };
+    })
+}
+
+/// Puts a file of mode 0600 in the place of one, as a whole or not at all.
+///
+/// # Errors
+/// The disk's. What was there before is then still there.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&beside)
-        .map_err(io)?;
-    let owner: String = owner.chars().filter(|c| !c.is_whitespace()).collect();
-    let hash = Version::of(content);
-    let size = content.len();
-    writeln!(file, "{MAGIC} {hash} {size} {owner}").map_err(io)?;
-    file.write_all(content).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&beside, path).map_err(io)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io)
+        .open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Reads what was saved for `owner`; `None` when nothing was.
@@ -103,9 +109,30 @@ pub(crate) fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(torn("it is too large"));
     }
-    let mut bytes = Bytes::from(bytes);
+    match content(Bytes::from(bytes), owner) {
+        Ok(content) => Ok(Some(content)),
+        Err(Wrong::Torn(reason)) => Err(torn(reason)),
+        Err(Wrong::Other(found)) => Err(SavedError::Other {
+            path: path.into(),
+            found,
+        }),
+    }
+}
+
+/// What is wrong with the bytes of a file.
+#[derive(Debug)]
+pub(crate) enum Wrong {
+    /// What does not hold.
+    Torn(&'static str),
+    /// For whom it was saved.
+    Other(String),
+}
+
+/// What a file holds for `owner`, if its first line is true.
+pub(crate) fn content(mut bytes: Bytes, owner: &str) -> Result<Bytes, Wrong> {
+    let torn = Wrong::Torn;
     let end = bytes.iter().position(|byte| *byte == b'\n');
-    let header = bytes.split_to(end.ok_or_else(|| torn("no first line"))?);
+    let header = bytes.split_to(end.ok_or(torn("no first line"))?);
     let content = bytes.slice(1..);
     let header = std::str::from_utf8(&header).map_err(|_| torn("no first line"))?;
     let [MAGIC, hash, size, found] = header.split(' ').collect::<Vec<_>>()[..] else {
@@ -118,12 +145,9 @@ pub(crate) fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError
         return Err(torn("its hash"));
     }
     if found != owner {
-        return Err(SavedError::Other {
-            path: path.into(),
-            found: found.into(),
-        });
+        return Err(Wrong::Other(found.into()));
     }
-    Ok(Some(content))
+    Ok(content)
 }
 
 /// The resources, each as it travels, one after another.

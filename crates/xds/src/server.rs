@@ -10,6 +10,8 @@ use catamaran_wire::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
     Resource as WireResource,
 };
+use catamaran_wire::endpoint::ClusterLoadAssignment;
+use catamaran_wire::route::RouteConfiguration;
 use catamaran_wire::well_known::Status;
 
 use self::holding::{Held, Holding, Interest};
@@ -240,12 +242,22 @@ struct InFlight {
     sent_at: Timestamp,
     set: Vec<Sent>,
     removed: Vec<(Arc<str>, Held)>,
+    /// Names to which what becomes of it no longer matters.
+    left: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
 struct Sent {
     resource: Arc<Resource>,
     before: Held,
+}
+
+/// How much of a kind's work goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    /// Only what the client asked for and must hear.
+    Asked,
 }
 
 /// What a client should hold under a name.
@@ -287,9 +299,21 @@ impl Kind {
     /// What becomes of the response in flight no longer matters to this name.
     fn leave_flight(&mut self, name: &str) {
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.set.retain(|sent| *sent.resource.name != *name);
-            in_flight.removed.retain(|(removed, _)| **removed != *name);
+            in_flight.left.insert(Arc::from(name));
+            if in_flight.left.len() > in_flight.set.len() + in_flight.removed.len() {
+                in_flight.let_go();
+            }
         }
+    }
+}
+
+impl InFlight {
+    /// Forgets the names that have left. Not for each of them at once: a client that asks for fifty thousand names while as many
+    /// are under way would cost a look at each for each.
+    fn let_go(&mut self) {
+        let left = std::mem::take(&mut self.left);
+        self.set.retain(|sent| !left.contains(&sent.resource.name));
+        self.removed.retain(|(name, _)| !left.contains(name));
     }
 }
 
@@ -552,6 +576,9 @@ impl ServerSession {
                 .iter()
                 .map(|resource| resource.name.clone())
                 .collect();
+            if !state.interest.wildcard {
+                state.forced = state.dirty.clone();
+            }
             self.kinds.insert(kind, state);
             return;
         }
@@ -606,12 +633,13 @@ impl ServerSession {
         let Some(state) = self.kinds.get_mut(&kind) else {
             return;
         };
-        let Some(flight) = state
+        let Some(mut flight) = state
             .in_flight
             .take_if(|flight| nonce == number_text(flight.number))
         else {
             return;
         };
+        flight.let_go();
         match error {
             None => {
                 state.accepted_at = Some(now);
@@ -630,7 +658,7 @@ impl ServerSession {
         if let Some(named) = nack::read(kind, message) {
             return self.refuse_named(kind, flight, named.into_iter().collect(), message, out);
         }
-        let reason = nack::one_line(message);
+        let reason = nack::one_line(&nack::without_dump(message).0);
         let sent = flight.set.iter().map(|sent| &sent.resource.name);
         let culprits: BTreeSet<Arc<str>> = match &flight.set[..] {
             [alone] => [alone.resource.name.clone()].into(),
@@ -773,7 +801,12 @@ impl ServerSession {
                 instead: Some(instead),
                 ..
             }) => Want::This(instead.clone()),
-            Some(_) => Want::Nothing,
+            Some(_) => match self.peer {
+                Peer::Catamaran => Want::Nothing,
+                Peer::Envoy => {
+                    empty(kind, name).map_or(Want::Nothing, |empty| Want::This(Arc::new(empty)))
+                }
+            },
         }
     }
 
@@ -799,11 +832,14 @@ impl ServerSession {
                 let until = state.blocked_since.get_or_insert(now).after(MAKE_WAIT);
                 if now < until {
                     out.wake(until);
+                    if self.keeps_an_answer_back(kind) {
+                        self.send(kind, Part::Asked, now, out);
+                    }
                     continue;
                 }
                 self.awaited.clear();
             }
-            self.send(kind, now, out);
+            self.send(kind, Part::All, now, out);
         }
     }
 
@@ -894,12 +930,33 @@ impl ServerSession {
         }
     }
 
-    fn send(&mut self, kind: TypeUrlKind, now: Timestamp, out: &mut Outputs) {
+    /// Whether the client answers a response of clusters only when it has the endpoints that it asked for. An Envoy does, and
+    /// more clusters may wait for that answer: the next part of a large mesh, or of one in which a culprit is looked for.
+    fn keeps_an_answer_back(&self, kind: TypeUrlKind) -> bool {
+        let in_flight = |kind| {
+            self.kinds
+                .get(&kind)
+                .is_some_and(|state| state.in_flight.is_some())
+        };
+        self.peer == Peer::Envoy
+            && kind == TypeUrlKind::Endpoints
+            && in_flight(TypeUrlKind::Cluster)
+            && self
+                .kinds
+                .get(&kind)
+                .is_some_and(|state| !state.forced.is_empty())
+    }
+
+    fn send(&mut self, kind: TypeUrlKind, part: Part, now: Timestamp, out: &mut Outputs) {
         let Some(mut state) = self.kinds.remove(&kind) else {
             return;
         };
-        while state.has_work() {
-            let flight = self.load(kind, &mut state, now);
+        let due = |state: &Kind| match part {
+            Part::All => state.has_work(),
+            Part::Asked => !state.forced.is_empty(),
+        };
+        while due(&state) {
+            let flight = self.load(kind, &mut state, part, now);
             if flight.set.is_empty() && flight.removed.is_empty() && !state.answer_due {
                 continue;
             }
@@ -915,11 +972,14 @@ impl ServerSession {
         self.kinds.insert(kind, state);
     }
 
-    /// Takes the next part of the work: a group of suspects alone, or all that is dirty.
-    fn load(&self, kind: TypeUrlKind, state: &mut Kind, now: Timestamp) -> InFlight {
-        let moving: Vec<Arc<str>> = match state.suspects.pop_front() {
-            Some(group) => group.into_iter().map(|(name, _)| name).collect(),
-            None => state.dirty.union(&state.forced).cloned().collect(),
+    /// Takes the next part of the work: a group of suspects alone, or all that is dirty; or only what was asked for.
+    fn load(&self, kind: TypeUrlKind, state: &mut Kind, part: Part, now: Timestamp) -> InFlight {
+        let moving: Vec<Arc<str>> = match part {
+            Part::Asked => state.forced.iter().cloned().collect(),
+            Part::All => match state.suspects.pop_front() {
+                Some(group) => group.into_iter().map(|(name, _)| name).collect(),
+                None => state.dirty.union(&state.forced).cloned().collect(),
+            },
         };
         let limit = match self.protocol {
             Protocol::Delta => RESPONSE_LIMIT,
@@ -931,6 +991,7 @@ impl ServerSession {
             sent_at: now,
             set: Vec::new(),
             removed: Vec::new(),
+            left: BTreeSet::new(),
         };
         for name in moving {
             let held = state.holding.get(&name);
@@ -1077,6 +1138,30 @@ fn check_names(kind: TypeUrlKind, names: &[String]) -> Result<(), SessionError> 
     match names.iter().any(|name| name.len() > NAME_LIMIT) {
         true => Err(SessionError::Name { kind }),
         false => Ok(()),
+    }
+}
+
+/// What an Envoy is told in the place of a refused resource of which no version was accepted yet. It does not take routes for
+/// absent whatever it is told, nor endpoints in the state of the world, and starts nothing that waits for them.
+fn empty(kind: TypeUrlKind, name: &str) -> Option<Resource> {
+    match kind {
+        TypeUrlKind::Endpoints => Some(Resource::new(
+            kind,
+            name,
+            &ClusterLoadAssignment {
+                cluster_name: name.to_owned(),
+                ..ClusterLoadAssignment::default()
+            },
+        )),
+        TypeUrlKind::Route => Some(Resource::new(
+            kind,
+            name,
+            &RouteConfiguration {
+                name: name.to_owned(),
+                ..RouteConfiguration::default()
+            },
+        )),
+        _ => None,
     }
 }
 

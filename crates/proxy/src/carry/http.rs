@@ -18,7 +18,8 @@ use catamaran_decide::{
     decide_on, normalize_path, retryable,
 };
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -35,8 +36,9 @@ use super::detect::{Rewound, read_more};
 use super::gather::gather;
 use super::head::{
     Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_PROTO,
-    X_REQUEST_ID, remove_hop,
+    X_REQUEST_ID, remove_hop, says_close,
 };
+use super::linger::Linger;
 use super::pool::{
     CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
     SendError, Shape,
@@ -44,16 +46,22 @@ use super::pool::{
 use super::rest::{Activity, Watched, at_rest};
 use super::stream::Stream;
 use super::worker::{Admitted, InFlight, Worker, flags_of};
-use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId};
+use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId, Turned};
 
 /// Streams that one caller's HTTP/2 connection may have at once.
 pub(crate) const CALLER_STREAMS: u32 = 256;
+/// Streams of a caller's connection that it may have taken back before we came to them; one more ends the connection.
+const UNSEEN_RESETS: usize = 20;
+/// Streams of a caller's connection that we had to reset for its mistakes, in its whole life; one more ends the connection.
+const PROVOKED_RESETS: usize = 1024;
 /// How long a caller's HTTP/1 connection may wait for a request, or be in the middle of its head.
 pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
 /// How long an upgraded connection may be silent.
 pub(crate) const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
 /// How long the end of a connection at rest may take.
 const FAREWELL: Duration = Duration::from_secs(1);
+/// The KiB that a head may have when its chain does not say; the codecs watch over that.
+const DEFAULT_HEAD: u32 = 60;
 const LEAST_HEAD: u32 = 16 * 1024;
 const MOST_HEAD: u32 = 1024 * 1024;
 /// Envoy's name, which the API gives to whoever names none; we do not go by it.
@@ -112,12 +120,19 @@ async fn serve_to_the_end(channel: Channel, stream: Stream, version: Version) {
         }
     };
     let limits = Limits::of(&channel);
+    let worker = channel.worker.clone();
     let requests = channel.clone();
     let service = service_fn(move |request| {
         let channel = requests.clone();
         channel.between.set(false);
         async move {
-            let response = carry(channel, request).await;
+            let closes = version != Version::HTTP_2 && says_close(request.headers());
+            let mut response = carry(channel, request).await;
+            if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // the caller asked for it, and gets it (RFC 9112, 9.6)
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             match response.extensions().get() {
                 Some(Untouched) if version == Version::HTTP_2 => {
                     Err(h2::Error::from(h2::Reason::REFUSED_STREAM))
@@ -127,7 +142,12 @@ async fn serve_to_the_end(channel: Channel, stream: Stream, version: Version) {
         }
     });
     tokio::pin!(drained);
-    // an error here is the caller's connection, which has nobody left to be told
+    let ended = |how: hyper::Result<()>| {
+        // the caller's connection is gone, so nobody is left to be told
+        if let Some(why) = how.err().and_then(|error| turned(&error)) {
+            worker.scribe.turned(why);
+        }
+    };
     if version == Version::HTTP_2 {
         let connection = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
@@ -146,16 +166,18 @@ async fn serve_to_the_end(channel: Channel, stream: Stream, version: Version) {
                     .max_concurrent_streams
                     .unwrap_or(CALLER_STREAMS),
             )
-            .auto_date_header(false)
+            .max_pending_accept_reset_streams(UNSEEN_RESETS)
+            .max_local_error_reset_streams(PROVOKED_RESETS)
+            .auto_date_header(true)
             .serve_connection(TokioIo::new(gather(stream)), service);
         tokio::pin!(connection);
         tokio::select! {
-            _ = connection.as_mut() => return,
+            how = connection.as_mut() => return ended(how),
             () = &mut drained => connection.as_mut().graceful_shutdown(),
         }
-        let _ = connection.await;
+        ended(connection.await);
     } else {
-        serve_http1(&channel, stream, &limits, drained.as_mut(), service).await;
+        ended(serve_http1(&channel, stream, &limits, drained.as_mut(), service).await);
     }
 }
 
@@ -165,7 +187,8 @@ async fn serve_http1<S>(
     limits: &Limits,
     mut drained: Pin<&mut impl Future<Output = ()>>,
     mut service: S,
-) where
+) -> hyper::Result<()>
+where
     S: Service<
             Request<Incoming>,
             Response = Response<Answer<Box<Told>>>,
@@ -177,30 +200,29 @@ async fn serve_http1<S>(
     let activity = Arc::new(Activity::default());
     let mut stream = Rewound::new(Vec::new(), stream);
     loop {
-        let watched = TokioIo::new(Watched::new(stream, activity.clone()));
+        let watched = TokioIo::new(Linger::new(Watched::new(stream, activity.clone())));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
             .max_buf_size(limits.head as usize)
-            .auto_date_header(false)
+            .auto_date_header(true)
             .serve_connection(watched, service)
             .with_upgrades();
         let mut connection = Box::new(connection);
         tokio::select! {
             biased;
-            _ = connection.as_mut() => return,
+            how = connection.as_mut() => return how,
             () = drained.as_mut() => {
                 Pin::new(&mut *connection).graceful_shutdown();
-                let _ = connection.await;
-                return;
+                return connection.await;
             }
             () = at_rest(&channel.between, &activity) => {}
         }
         let Some(parts) = connection.into_parts() else {
-            return;
+            return Ok(());
         };
         service = parts.service;
-        stream = parts.io.into_inner().into_inner();
+        stream = parts.io.into_inner().into_inner().into_inner();
         let mut head = parts.read_buf.to_vec();
         if head.is_empty() {
             let read = tokio::select! {
@@ -209,13 +231,31 @@ async fn serve_http1<S>(
             };
             if !matches!(read, Ok(Ok(1..))) {
                 let _ = timeout(FAREWELL, stream.shutdown()).await;
-                return;
+                return Ok(());
             }
         } else {
             // the beginning of a request that takes its time: it is not interrupted again
             channel.between.set(false);
         }
         stream.put_back(head);
+    }
+}
+
+/// Why a caller's connection was ended by us, if it was.
+fn turned(error: &hyper::Error) -> Option<Turned> {
+    if let Some(error) = find::<h2::Error>(error) {
+        let ours = error.is_library();
+        return match error.reason() {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) if ours => Some(Turned::Flood),
+            Some(_) if ours => Some(Turned::Illegal),
+            _ => None,
+        };
+    }
+    match () {
+        () if error.is_timeout() => Some(Turned::Idle),
+        () if error.is_parse_too_large() => Some(Turned::LargeHead),
+        () if error.is_parse() => Some(Turned::Illegal),
+        () => None,
     }
 }
 
@@ -556,6 +596,15 @@ async fn carry(
             Err(_) => return refuse_head(told, HeadError::BadPath),
         }
     }
+    let authority = http.authority(head.authority(), way);
+    if authority.len() < head.authority.len()
+        && let Ok(authority) = HeaderValue::from_str(authority)
+    {
+        head.authority = authority;
+    }
+    if http.max_head_kib < DEFAULT_HEAD && head.size() > http.max_head_kib as usize * 1024 {
+        return refuse_head(told, HeadError::TooLarge);
+    }
     prepare(&channel, http, &mut head.headers);
     told.request_id = head.headers.get(X_REQUEST_ID).cloned();
 
@@ -572,6 +621,7 @@ async fn carry(
         Err(refused) => {
             let untouched = refused.untouched && channel.direction == Direction::Inbound;
             let mut response = answer_bytes(told, refused.status, refused.body);
+            name_server(http, response.headers_mut());
             if untouched {
                 response.extensions_mut().insert(Untouched);
             }
@@ -584,20 +634,11 @@ async fn carry(
         original.settle();
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        name_server(http, response.headers_mut());
         return switch(told, &exchange.head, caller_upgrade, response);
     }
     remove_hop(response.headers_mut());
-    let ours = match http.server_header {
-        ServerHeader::Overwrite => true,
-        ServerHeader::AppendIfAbsent => !response.headers().contains_key(SERVER),
-        ServerHeader::PassThrough => false,
-    };
-    if ours
-        && &*http.server_name != ENVOY
-        && let Ok(name) = HeaderValue::from_str(&http.server_name)
-    {
-        response.headers_mut().insert(SERVER, name);
-    }
+    name_server(http, response.headers_mut());
     if told.version != Version::HTTP_2 {
         *response.version_mut() = Version::HTTP_11;
     }
@@ -864,6 +905,7 @@ impl Exchange<'_> {
                         headers.remove(HOST);
                         headers.remove(CONNECTION);
                         headers.remove(UPGRADE);
+                        headers.remove(TRANSFER_ENCODING);
                         self.head.headers = headers;
                     }
                 }
@@ -1018,6 +1060,21 @@ fn certificate_mark(channel: &Channel, peer: &str) -> HeaderValue {
     HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
+/// Names us as the server, where the chain says so and gives us a name: Envoy's own, which stands for none, is not ours to bear.
+fn name_server(http: &Http, headers: &mut HeaderMap) {
+    let ours = match http.server_header {
+        ServerHeader::Overwrite => true,
+        ServerHeader::AppendIfAbsent => !headers.contains_key(SERVER),
+        ServerHeader::PassThrough => false,
+    };
+    if ours
+        && &*http.server_name != ENVOY
+        && let Ok(name) = HeaderValue::from_str(&http.server_name)
+    {
+        headers.insert(SERVER, name);
+    }
+}
+
 /// A UUID of version 4.
 fn request_id(worker: &Worker) -> HeaderValue {
     let bits = (u128::from(worker.lot()) << 64) | u128::from(worker.lot());
@@ -1041,7 +1098,14 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
     told.flag(Flags::CALLER_PROTOCOL);
     told.cause = Some(error.to_string());
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    answer(told, status, &format!("{error}\n"))
+    let old = told.version != Version::HTTP_2;
+    let mut response = answer(told, status, &format!("{error}\n"));
+    if old {
+        // who says what cannot be read may mean something else by what follows
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn refuse(mut told: Box<Told>, reject: &Reject) -> Response<Answer<Box<Told>>> {
