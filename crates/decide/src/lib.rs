@@ -97,8 +97,8 @@ pub use refusal::{Kind, Refusal};
 pub use retry::{RetryOn, RetryPolicy, idempotent, retryable};
 pub use table::{
     Balance, Chain, ClientCertHeader, Cluster, Codec, DownstreamTls, Endpoint, EndpointHealth,
-    EndpointSource, Handler, Http, Http2Options, IdentityMatch, Keepalive, Limits, Listener,
-    MutualTls, Outliers, RetryLimit, RouteTable, Routes, ServerHeader, Settings, Table, Tcp,
-    Transport, allows,
+    EndpointSource, Fixed, Folded, Handler, Http, Http2Options, IdentityMatch, Keepalive, Limits,
+    Listener, MutualTls, Outliers, RetryLimit, RouteTable, Routes, ServerHeader, Settings, Table,
+    Tcp, Transport, allows,
 };
 pub use view::{Outcome, Standing, Verdict, View};

@@ -17,16 +17,21 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use serde::{Serialize, Serializer};
+mod line;
+
+use self::line::Calendar;
+pub use self::line::LogLine;
 
 /// Different subjects that a worker keeps apart; beyond it they are counted under `unknown`.
 pub const SUBJECT_LIMIT: usize = 4096;
 /// Different series of one kind that a worker keeps; beyond it response codes and flags are no longer told apart.
 pub const SERIES_LIMIT: usize = 16384;
 /// Bytes of log lines that are handed to the writing thread at once.
-const LOG_CHUNK: usize = 16 * 1024;
+const LOG_CHUNK: usize = 64 * 1024;
+/// A line is seldom longer.
+const LOG_LINE: usize = 2 * 1024;
 /// Chunks that may wait for the disk.
-const LOG_QUEUE: usize = 64;
+const LOG_QUEUE: usize = 32;
 
 /// Which proxy of a call tells about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -234,12 +239,6 @@ impl fmt::Display for Flags {
     }
 }
 
-impl Serialize for Flags {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
 /// What a request spoke, as Istio's label `request_protocol` has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Protocol {
@@ -266,68 +265,6 @@ pub struct RequestDone {
     pub request_bytes: u64,
     /// Bytes of the answer's body.
     pub response_bytes: u64,
-}
-
-/// One line of the access log. Absent things are `null` or left out.
-#[derive(Debug, Serialize)]
-pub struct LogLine<'a> {
-    /// When it began, RFC 3339.
-    pub start_time: String,
-    /// `outbound`, `inbound` or `gateway`.
-    pub direction: &'static str,
-    /// `HTTP/1.1`, `HTTP/2` or `TCP`.
-    pub protocol: &'static str,
-    /// The request's method.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub method: Option<&'a str>,
-    /// The request's authority.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub authority: Option<&'a str>,
-    /// The request's path, without its query: queries hold secrets too often.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path: Option<&'a str>,
-    /// `x-request-id`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub request_id: Option<&'a str>,
-    /// The status that the caller got; 0 when it got none, or spoke TCP.
-    pub response_code: u16,
-    /// What went wrong, in Envoy's letters, or `-`.
-    pub response_flags: Flags,
-    /// Why it went where it went, or nowhere.
-    pub reason: &'a str,
-    /// What went wrong in attempts that were made again, and in the last one.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failure: Option<&'a str>,
-    /// How often an endpoint was tried.
-    pub attempts: u32,
-    /// The route's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub route_name: Option<&'a str>,
-    /// The xDS cluster it went to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_cluster: Option<&'a str>,
-    /// The address it went to.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_host: Option<String>,
-    /// The caller's address.
-    pub downstream_remote_address: String,
-    /// The address that was called.
-    pub downstream_local_address: String,
-    /// The server name of the caller's TLS.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub requested_server_name: Option<&'a str>,
-    /// The verified identity of who was called.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub upstream_peer: Option<&'a str>,
-    /// The verified identity of the caller.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub downstream_peer: Option<&'a str>,
-    /// Bytes from the caller.
-    pub bytes_received: u64,
-    /// Bytes to the caller.
-    pub bytes_sent: u64,
-    /// Milliseconds.
-    pub duration: u64,
 }
 
 /// Where all workers' numbers and lines come together.
@@ -375,6 +312,7 @@ impl Report {
         Scribe {
             ledger,
             lines: RefCell::default(),
+            calendar: RefCell::default(),
             log: self.log.clone(),
             dropped: self.dropped.clone(),
         }
@@ -434,6 +372,7 @@ fn lines_in(chunk: &[u8]) -> u64 {
 pub struct Scribe {
     ledger: Arc<Mutex<Ledger>>,
     lines: RefCell<Vec<u8>>,
+    calendar: RefCell<Calendar>,
     log: Option<SyncSender<Vec<u8>>>,
     dropped: Arc<AtomicU64>,
 }
@@ -483,12 +422,10 @@ impl Scribe {
             return;
         }
         let mut lines = self.lines.borrow_mut();
-        let before = lines.len();
-        if serde_json::to_writer(&mut *lines, line).is_err() {
-            lines.truncate(before);
-            return;
+        if lines.capacity() == 0 {
+            lines.reserve(LOG_CHUNK + LOG_LINE);
         }
-        lines.push(b'\n');
+        line.write(&mut lines, &mut self.calendar.borrow_mut());
         if lines.len() >= LOG_CHUNK {
             drop(lines);
             self.flush();
@@ -529,7 +466,10 @@ struct RequestKey {
 struct Ledger {
     subjects: Vec<Subject>,
     known: HashMap<Subject, SubjectId>,
-    requests: HashMap<RequestKey, RequestTotals>,
+    requests: HashMap<RequestKey, usize>,
+    totals: Vec<(RequestKey, RequestTotals)>,
+    /// The series that was counted last: most requests are like the one before.
+    last: usize,
     connections: HashMap<(SubjectId, Flags), ConnectionTotals>,
     turned: [u64; Turned::ALL.len()],
 }
@@ -632,12 +572,23 @@ impl Ledger {
             grpc_status: done.grpc_status,
             flags: done.flags,
         };
-        if self.requests.len() >= SERIES_LIMIT && !self.requests.contains_key(&key) {
+        let known = match self.totals.get(self.last) {
+            Some((last, _)) if *last == key => Some(self.last),
+            _ => self.requests.get(&key).copied(),
+        };
+        if known.is_none() && self.requests.len() >= SERIES_LIMIT {
             key.code = 0;
             key.flags = Flags::NONE;
             key.grpc_status = None;
         }
-        let totals = self.requests.entry(key).or_default();
+        let at = known.unwrap_or_else(|| {
+            *self.requests.entry(key).or_insert_with(|| {
+                self.totals.push((key, RequestTotals::default()));
+                self.totals.len() - 1
+            })
+        });
+        self.last = at;
+        let totals = &mut self.totals[at].1;
         totals.count += 1;
         totals
             .duration
@@ -659,7 +610,7 @@ impl Ledger {
     }
 
     fn add_to(&self, total: &mut Totals) {
-        for (key, mine) in &self.requests {
+        for (key, mine) in &self.totals {
             let mut labels = self.labels(key.subject);
             let protocol = match key.protocol {
                 Protocol::Http => "http",

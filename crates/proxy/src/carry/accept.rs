@@ -1,6 +1,6 @@
 //! Takes callers' connections in: binds the sockets that the table and the settings want, and finds each connection its way.
 
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -283,8 +283,7 @@ async fn serve_proxy(worker: Rc<Worker>, call: Call, mut stream: TcpStream) {
         channel,
         Stream::Rewound(Rewound::new(head, stream)),
         version,
-    )
-    .await;
+    );
 }
 
 fn channel(worker: Rc<Worker>, call: Call, course: HttpCourse, direction: Direction) -> Channel {
@@ -297,6 +296,8 @@ fn channel(worker: Rc<Worker>, call: Call, course: HttpCourse, direction: Direct
         server_name: call.server_name,
         peer: call.peer,
         inbound_subject: OnceCell::new(),
+        certificate_mark: OnceCell::new(),
+        between: Cell::new(false),
         _admitted: call._admitted,
     }
 }
@@ -481,8 +482,7 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
         channel(worker, call, HttpCourse::Fixed(way), direction),
         stream,
         version,
-    )
-    .await;
+    );
 }
 
 /// What is spoken where HTTP must be spoken: anything unknown is answered in HTTP/1's words.

@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::future::Future;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::HeaderMap;
@@ -224,7 +224,9 @@ pub(crate) enum Answer<E: Ending> {
 pub(crate) struct Carried<E: Ending> {
     body: Incoming,
     bytes: u64,
-    deadline: Option<Pin<Box<Sleep>>>,
+    deadline: Option<Instant>,
+    /// Made when there is something to wait for, which seldom is.
+    alarm: Option<Pin<Box<Sleep>>>,
     ending: Option<E>,
 }
 
@@ -234,7 +236,8 @@ impl<E: Ending> Answer<E> {
         let mut carried = Carried {
             body,
             bytes: 0,
-            deadline: deadline.map(|deadline| Box::pin(tokio::time::sleep_until(deadline))),
+            deadline,
+            alarm: None,
             ending: Some(ending),
         };
         if carried.body.is_end_stream() {
@@ -273,10 +276,13 @@ where
             .poll_frame(cx)
             .map_err(BodyError::from);
         if polled.is_pending() {
-            let deadline = carried.deadline.as_mut();
-            if !deadline.is_some_and(|deadline| deadline.as_mut().poll(cx).is_ready()) {
+            let Some(deadline) = carried.deadline else {
                 return Poll::Pending;
-            }
+            };
+            let alarm = carried
+                .alarm
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
+            ready!(alarm.as_mut().poll(cx));
             polled = Poll::Ready(Some(Err(BodyError::Slow)));
         }
         let mut grpc = None;

@@ -180,7 +180,11 @@ fn classify(head: &[u8]) -> Option<Beginning> {
     }
 }
 
-async fn read_more<S: AsyncRead + Unpin>(stream: &mut S, head: &mut Vec<u8>) -> io::Result<usize> {
+/// Reads what there is, of any connection, by way of a buffer that all share.
+pub(crate) async fn read_more<S: AsyncRead + Unpin>(
+    stream: &mut S,
+    head: &mut Vec<u8>,
+) -> io::Result<usize> {
     poll_fn(|cx| {
         BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
@@ -208,6 +212,13 @@ impl<S> Rewound<S> {
             read: 0,
             stream,
         }
+    }
+
+    /// Puts back what was read, before all else.
+    pub(crate) fn put_back(&mut self, mut head: Vec<u8>) {
+        head.extend_from_slice(&self.head[self.read..]);
+        self.head = head;
+        self.read = 0;
     }
 }
 

@@ -62,6 +62,8 @@ impl HeadError {
 pub(crate) struct Head {
     pub(crate) method: Method,
     pub(crate) authority: HeaderValue,
+    /// The same, as HTTP/2 wants it.
+    target: Authority,
     pub(crate) path: PathAndQuery,
     pub(crate) headers: HeaderMap,
     /// The protocol that the caller wants to change to.
@@ -74,7 +76,7 @@ impl Head {
         if request.method() == Method::CONNECT {
             return Err(HeadError::Connect);
         }
-        let authority = authority(request)?;
+        let (authority, target) = authority(request)?;
         let uri = std::mem::take(request.uri_mut());
         let path = match uri.into_parts().path_and_query {
             // what is nothing but a fragment says "/" and is written as nothing
@@ -104,6 +106,7 @@ impl Head {
         Ok(Head {
             method: std::mem::take(request.method_mut()),
             authority,
+            target,
             path,
             headers,
             upgrade,
@@ -150,7 +153,7 @@ impl Head {
     pub(crate) fn http2<B>(&self, headers: HeaderMap, body: B) -> Request<B> {
         let mut uri = http::uri::Parts::default();
         uri.scheme = Some(Scheme::HTTP);
-        uri.authority = self.authority().parse().ok();
+        uri.authority = Some(self.target.clone());
         uri.path_and_query = Some(self.path.clone());
         let uri = Uri::from_parts(uri).unwrap_or_default();
         self.request(uri, headers, Version::HTTP_2, body)
@@ -182,7 +185,7 @@ fn join_cookies(headers: &mut HeaderMap) {
     }
 }
 
-fn authority<B>(request: &Request<B>) -> Result<HeaderValue, HeadError> {
+fn authority<B>(request: &Request<B>) -> Result<(HeaderValue, Authority), HeadError> {
     let mut hosts = request.headers().get_all(HOST).iter();
     let host = hosts.next();
     if hosts.next().is_some() {
@@ -207,10 +210,14 @@ fn authority<B>(request: &Request<B>) -> Result<HeaderValue, HeadError> {
     if text.is_empty() {
         return Err(HeadError::NoHost);
     }
-    if text.contains('@') || text.parse::<Authority>().is_err() {
+    if text.contains('@') {
         return Err(HeadError::BadHost);
     }
-    Ok(named)
+    let target = match request.uri().authority() {
+        Some(authority) => authority.clone(),
+        None => text.parse().map_err(|_| HeadError::BadHost)?,
+    };
+    Ok((named, target))
 }
 
 /// Whether a header that is a list of words has this one.

@@ -1,11 +1,12 @@
 //! Carries HTTP: each request by a decision of its own, its body and trailers both ways, and again elsewhere where that is safe.
 
 use std::borrow::Cow;
-use std::cell::OnceCell;
+use std::cell::{Cell, OnceCell};
 use std::error::Error;
-use std::fmt::Write as _;
+use std::fmt::{self, Write as _};
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -24,12 +25,15 @@ use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
-use hyper::service::service_fn;
+use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::time::{Instant, timeout_at};
+use tokio::io::AsyncWriteExt;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::body::{Answer, BodyError, Ending, Original, grpc_status};
 use super::copy::{End, copy};
+use super::detect::{Rewound, read_more};
+use super::gather::gather;
 use super::head::{
     Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_PROTO,
     X_REQUEST_ID, remove_hop, says_close,
@@ -39,6 +43,7 @@ use super::pool::{
     CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
     SendError, Shape,
 };
+use super::rest::{Activity, Watched, at_rest};
 use super::stream::Stream;
 use super::worker::{Admitted, InFlight, Worker, flags_of};
 use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId, Turned};
@@ -53,6 +58,8 @@ const PROVOKED_RESETS: usize = 1024;
 pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
 /// How long an upgraded connection may be silent.
 pub(crate) const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+/// How long the end of a connection at rest may take.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// The KiB that a head may have when its chain does not say; the codecs watch over that.
 const DEFAULT_HEAD: u32 = 60;
 const LEAST_HEAD: u32 = 16 * 1024;
@@ -90,12 +97,21 @@ pub(crate) struct Channel {
     /// The caller's verified identity.
     pub(crate) peer: Option<Arc<str>>,
     pub(crate) inbound_subject: OnceCell<SubjectId>,
+    /// What is said of the caller's certificate in `x-forwarded-client-cert`.
+    pub(crate) certificate_mark: OnceCell<HeaderValue>,
+    /// Of an HTTP/1 connection: all of the last request was read, and all of its answer was handed to the codec.
+    pub(crate) between: Cell<bool>,
     /// Held for as long as the connection or anything upgraded from it stands.
     pub(crate) _admitted: Admitted,
 }
 
-/// Serves a caller's HTTP connection to its end.
-pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
+/// Serves a caller's HTTP connection to its end, in a task of its own: what accepted it, which is several times as large, is
+/// done and need not be kept for as long as the connection stands.
+pub(crate) fn serve(channel: Channel, stream: Stream, version: Version) {
+    tokio::task::spawn_local(serve_to_the_end(channel, stream, version));
+}
+
+async fn serve_to_the_end(channel: Channel, stream: Stream, version: Version) {
     let channel = Rc::new(channel);
     let mut draining = channel.worker.draining.clone();
     let drained = async move {
@@ -105,8 +121,10 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
     };
     let limits = Limits::of(&channel);
     let worker = channel.worker.clone();
+    let requests = channel.clone();
     let service = service_fn(move |request| {
-        let channel = channel.clone();
+        let channel = requests.clone();
+        channel.between.set(false);
         async move {
             let closes = version != Version::HTTP_2 && says_close(request.headers());
             let mut response = carry(channel, request).await;
@@ -151,7 +169,7 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             .max_pending_accept_reset_streams(UNSEEN_RESETS)
             .max_local_error_reset_streams(PROVOKED_RESETS)
             .auto_date_header(true)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(gather(stream)), service);
         tokio::pin!(connection);
         tokio::select! {
             how = connection.as_mut() => return ended(how),
@@ -159,19 +177,67 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
         }
         ended(connection.await);
     } else {
+        ended(serve_http1(&channel, stream, &limits, drained.as_mut(), service).await);
+    }
+}
+
+async fn serve_http1<S>(
+    channel: &Channel,
+    stream: Stream,
+    limits: &Limits,
+    mut drained: Pin<&mut impl Future<Output = ()>>,
+    mut service: S,
+) -> hyper::Result<()>
+where
+    S: Service<
+            Request<Incoming>,
+            Response = Response<Answer<Box<Told>>>,
+            Error = h2::Error,
+            Future: 'static,
+        > + Unpin
+        + 'static,
+{
+    let activity = Arc::new(Activity::default());
+    let mut stream = Rewound::new(Vec::new(), stream);
+    loop {
+        let watched = TokioIo::new(Linger::new(Watched::new(stream, activity.clone())));
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
             .max_buf_size(limits.head as usize)
             .auto_date_header(true)
-            .serve_connection(TokioIo::new(Linger::new(stream)), service)
+            .serve_connection(watched, service)
             .with_upgrades();
-        tokio::pin!(connection);
+        let mut connection = Box::new(connection);
         tokio::select! {
-            how = connection.as_mut() => return ended(how),
-            () = &mut drained => connection.as_mut().graceful_shutdown(),
+            biased;
+            how = connection.as_mut() => return how,
+            () = drained.as_mut() => {
+                Pin::new(&mut *connection).graceful_shutdown();
+                return connection.await;
+            }
+            () = at_rest(&channel.between, &activity) => {}
         }
-        ended(connection.await);
+        let Some(parts) = connection.into_parts() else {
+            return Ok(());
+        };
+        service = parts.service;
+        stream = parts.io.into_inner().into_inner().into_inner();
+        let mut head = parts.read_buf.to_vec();
+        if head.is_empty() {
+            let read = tokio::select! {
+                read = timeout(limits.idle, read_more(&mut stream, &mut head)) => read,
+                () = drained.as_mut() => Ok(Ok(0)),
+            };
+            if !matches!(read, Ok(Ok(1..))) {
+                let _ = timeout(FAREWELL, stream.shutdown()).await;
+                return Ok(());
+            }
+        } else {
+            // the beginning of a request that takes its time: it is not interrupted again
+            channel.between.set(false);
+        }
+        stream.put_back(head);
     }
 }
 
@@ -338,16 +404,6 @@ impl Told {
 
     fn log(&self, duration: Duration, received: u64) {
         let channel = &self.channel;
-        let mut reason = String::new();
-        if let Some(cause) = &self.cause {
-            reason.push_str(cause);
-        }
-        if let Some(why) = &self.why {
-            if !reason.is_empty() {
-                reason.push_str(": ");
-            }
-            let _ = write!(reason, "{why}");
-        }
         let route = self.why.as_ref().and_then(|why| why.route.as_ref());
         channel.worker.scribe.log(&LogLine {
             start_time: wall_clock(duration),
@@ -372,14 +428,17 @@ impl Told {
                 .and_then(|value| value.to_str().ok()),
             response_code: self.status,
             response_flags: self.flags,
-            reason: &reason,
+            reason: &Reason {
+                cause: self.cause.as_deref(),
+                why: self.why.as_ref(),
+            },
             failure: self.failure.as_deref(),
             attempts: self.attempts,
             route_name: route.map(|route| &**route.table.name()),
             upstream_cluster: self.cluster.as_ref().map(|cluster| &**cluster.name()),
-            upstream_host: self.address.map(|address| address.to_string()),
-            downstream_remote_address: channel.source.to_string(),
-            downstream_local_address: channel.local.to_string(),
+            upstream_host: self.address,
+            downstream_remote_address: channel.source,
+            downstream_local_address: channel.local,
             requested_server_name: channel.server_name.as_deref(),
             upstream_peer: self.far.as_ref().and_then(|far| far.peer.as_deref()),
             downstream_peer: channel.peer.as_deref(),
@@ -390,19 +449,32 @@ impl Told {
     }
 }
 
-/// When something began that took so long until now, RFC 3339.
-pub(crate) fn wall_clock(ago: Duration) -> String {
-    let began = SystemTime::now()
+/// When something began that took so long until now.
+pub(crate) fn wall_clock(ago: Duration) -> SystemTime {
+    SystemTime::now()
         .checked_sub(ago)
-        .unwrap_or(SystemTime::UNIX_EPOCH);
-    time::OffsetDateTime::from(began)
-        .replace_millisecond(time::OffsetDateTime::from(began).millisecond())
-        .ok()
-        .and_then(|at| {
-            at.format(&time::format_description::well_known::Rfc3339)
-                .ok()
-        })
-        .unwrap_or_default()
+        .unwrap_or(SystemTime::UNIX_EPOCH)
+}
+
+/// Why a request was refused, and why it went where it went.
+struct Reason<'a> {
+    cause: Option<&'a str>,
+    why: Option<&'a Why>,
+}
+
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let between = match (self.cause, self.why) {
+            (Some(_), Some(_)) => ": ",
+            _ => "",
+        };
+        f.write_str(self.cause.unwrap_or_default())?;
+        f.write_str(between)?;
+        match self.why {
+            Some(why) => why.fmt(f),
+            None => Ok(()),
+        }
+    }
 }
 
 impl Ending for Box<Told> {
@@ -422,6 +494,7 @@ impl Ending for Box<Told> {
         if let Some(lease) = self.lease.take() {
             lease.release(whole);
         }
+        self.channel.between.set(whole && self.original.is_some());
         self.tell();
     }
 
@@ -960,24 +1033,31 @@ fn prepare(channel: &Channel, http: &Http, headers: &mut HeaderMap) {
             headers.remove(X_FORWARDED_CLIENT_CERT);
         }
         ClientCertHeader::SanitizeSet | ClientCertHeader::AppendForward => {
-            let mut value = String::new();
-            if http.client_cert == ClientCertHeader::AppendForward
-                && let Some(before) = headers
-                    .get(X_FORWARDED_CLIENT_CERT)
-                    .and_then(|value| value.to_str().ok())
-            {
-                value.push_str(before);
-                value.push(',');
-            }
-            if let Some(holding) = channel.worker.credentials.holding() {
-                let _ = write!(value, "By={};", holding.identity());
-            }
-            let _ = write!(value, "URI={peer}");
-            if let Ok(value) = HeaderValue::from_str(&value) {
-                headers.insert(X_FORWARDED_CLIENT_CERT, value);
-            }
+            let mark = channel
+                .certificate_mark
+                .get_or_init(|| certificate_mark(channel, peer));
+            let before = match http.client_cert {
+                ClientCertHeader::AppendForward => headers.get(X_FORWARDED_CLIENT_CERT),
+                _ => None,
+            };
+            let whole = before.map(|before| [before.as_bytes(), mark.as_bytes()].join(&b','));
+            let value = match whole {
+                Some(whole) => HeaderValue::from_bytes(&whole).unwrap_or_else(|_| mark.clone()),
+                None => mark.clone(),
+            };
+            headers.insert(X_FORWARDED_CLIENT_CERT, value);
         }
     }
+}
+
+fn certificate_mark(channel: &Channel, peer: &str) -> HeaderValue {
+    let mut value = String::new();
+    if let Some(holding) = channel.worker.credentials.holding() {
+        let _ = write!(value, "By={};", holding.identity());
+    }
+    let _ = write!(value, "URI={peer}");
+    // an identity is a URI, which is a legal value
+    HeaderValue::from_str(&value).unwrap_or_else(|_| HeaderValue::from_static(""))
 }
 
 /// Names us as the server, where the chain says so and gives us a name: Envoy's own, which stands for none, is not ours to bear.
@@ -999,15 +1079,19 @@ fn name_server(http: &Http, headers: &mut HeaderMap) {
 fn request_id(worker: &Worker) -> HeaderValue {
     let bits = (u128::from(worker.lot()) << 64) | u128::from(worker.lot());
     let bits = (bits & !(0xf << 76) & !(0x3 << 62)) | (0x4 << 76) | (0x2 << 62);
-    let text = format!(
-        "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
-        bits >> 96,
-        (bits >> 80) & 0xffff,
-        (bits >> 64) & 0xffff,
-        (bits >> 48) & 0xffff,
-        bits & 0xffff_ffff_ffff
-    );
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    const HEX: &[u8; 16] = b"0123456789abcdef";
+    let mut text = [b'-'; 36];
+    let mut places = [8, 13, 18, 23].into_iter().peekable();
+    let mut at = 0;
+    for byte in bits.to_be_bytes() {
+        if places.next_if_eq(&at).is_some() {
+            at += 1;
+        }
+        text[at] = HEX[usize::from(byte >> 4)];
+        text[at + 1] = HEX[usize::from(byte & 0xf)];
+        at += 2;
+    }
+    HeaderValue::from_bytes(&text).unwrap_or_else(|_| HeaderValue::from_static("0"))
 }
 
 fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Told>>> {

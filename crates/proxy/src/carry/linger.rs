@@ -34,6 +34,10 @@ impl<S> Linger<S> {
             dropped: 0,
         }
     }
+
+    pub(crate) fn into_inner(self) -> S {
+        self.stream
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Linger<S> {

@@ -12,7 +12,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use catamaran_decide::{Cluster, Forward, Transport, UpstreamProtocol, Via};
+use catamaran_decide::{Cluster, Fixed, Forward, Transport, UpstreamProtocol, Via};
 use http::{HeaderMap, Request, Response, Version};
 use hyper::body::Incoming;
 use hyper::client::conn::{http1, http2};
@@ -21,6 +21,7 @@ use tokio::sync::Notify;
 
 use super::body::Sent;
 use super::dial::{DialError, Dialed, Target, dial};
+use super::gather::gather;
 use super::lanes::{self, Leaf};
 use super::stream::Stream;
 use super::tls::Offer;
@@ -101,7 +102,7 @@ struct Key {
 
 /// All pools of a worker.
 #[derive(Default)]
-pub(crate) struct Pools(RefCell<HashMap<Key, Rc<Pool>>>);
+pub(crate) struct Pools(RefCell<HashMap<Key, Rc<Pool>, Fixed>>);
 
 /// Why there is no connection to use.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -371,16 +372,28 @@ impl Pool {
         if fresh {
             return None;
         }
-        let mut idle = self.idle.borrow_mut();
-        idle.retain(|one| !one.sender.is_closed());
-        let ready = idle.iter().rposition(|one| one.sender.is_ready())?;
-        let one = idle.remove(ready);
+        let one = self.take_idle()?;
         Some(Lease::Http1(Own {
             sender: Some(one.sender),
             far: one.far,
             pool: self.clone(),
             reused: true,
         }))
+    }
+
+    /// The idle HTTP/1 connection that was used last. Those that are closed are let go on the way to it, the others by the
+    /// sweep: looking at all of them for each request would be dear.
+    fn take_idle(&self) -> Option<Idle> {
+        let mut idle = self.idle.borrow_mut();
+        for at in (0..idle.len()).rev() {
+            let sender = &idle[at].sender;
+            if sender.is_closed() {
+                idle.remove(at);
+            } else if sender.is_ready() {
+                return Some(idle.remove(at));
+            }
+        }
+        None
     }
 
     fn pick_shared(self: &Rc<Self>, worker: &Rc<Worker>) -> Option<Rc<Shared>> {
@@ -648,7 +661,7 @@ impl Pool {
             .keep_alive_interval(ping)
             .keep_alive_timeout(pong)
             .keep_alive_while_idle(false)
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(gather(stream)))
             .await
             .map_err(|error| DialError::Http(self.target.address, Arc::new(error)))?;
         let open = Open::count(worker, &self.cluster);

@@ -1,3 +1,5 @@
+use std::time::SystemTime;
+
 use super::*;
 
 fn subject(service: &str) -> Subject {
@@ -129,9 +131,9 @@ impl Write for Shared {
     }
 }
 
-fn line(reason: &str) -> LogLine<'_> {
+fn line<'a>(reason: &'a &'a str) -> LogLine<'a> {
     LogLine {
-        start_time: "2026-11-24T06:00:00Z".into(),
+        start_time: SystemTime::UNIX_EPOCH,
         direction: "outbound",
         protocol: "HTTP/1.1",
         method: Some("GET"),
@@ -145,9 +147,9 @@ fn line(reason: &str) -> LogLine<'_> {
         attempts: 1,
         route_name: None,
         upstream_cluster: Some("outbound|5000||helloworld.default.svc.cluster.local"),
-        upstream_host: Some("10.2.0.7:5000".into()),
-        downstream_remote_address: "10.1.0.2:4000".into(),
-        downstream_local_address: "10.96.0.9:5000".into(),
+        upstream_host: Some("10.2.0.7:5000".parse().unwrap()),
+        downstream_remote_address: "10.1.0.2:4000".parse().unwrap(),
+        downstream_local_address: "10.96.0.9:5000".parse().unwrap(),
         requested_server_name: None,
         upstream_peer: None,
         downstream_peer: None,
@@ -162,8 +164,8 @@ fn the_log_is_one_json_object_a_line() {
     let written = Arc::new(Mutex::new(Vec::new()));
     let report = Report::start(Some(Box::new(Shared(written.clone())))).unwrap();
     let scribe = report.scribe();
-    scribe.log(&line("round robin"));
-    scribe.log(&line("line\nbreak"));
+    scribe.log(&line(&"round robin"));
+    scribe.log(&line(&"line\nbreak"));
     drop(scribe);
     drop(report);
     let text = String::from_utf8(written.lock().unwrap().clone()).unwrap();
@@ -198,7 +200,7 @@ fn a_stuck_disk_costs_lines_and_not_time() {
     let scribe = report.scribe();
     let chunks = LOG_QUEUE + 10;
     for _ in 0..chunks {
-        scribe.log(&line("round robin"));
+        scribe.log(&line(&"round robin"));
         scribe.flush();
     }
     let dropped: usize = value(

@@ -888,3 +888,67 @@ async fn requests_with_two_lengths_or_none_that_holds_reach_nobody() {
     assert_eq!(&got, b"HTTP/1.1 405");
     assert_eq!(program.requests(), 0);
 }
+
+/// Reads one answer with a length from a connection that stays open.
+async fn answer(stream: &mut TcpStream) -> String {
+    let mut read = Vec::new();
+    let wait = async {
+        loop {
+            let text = String::from_utf8_lossy(&read).into_owned();
+            if let Some((head, body)) = text.split_once("\r\n\r\n") {
+                let head = head.to_ascii_lowercase();
+                let (_, length) = head.split_once("content-length: ").expect("a length");
+                let length: usize = length.lines().next().unwrap().parse().unwrap();
+                if body.len() >= length {
+                    return text;
+                }
+            }
+            assert_ne!(stream.read_buf(&mut read).await.unwrap(), 0, "{text}");
+        }
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), wait).await;
+    answer.expect("half a minute is enough")
+}
+
+/// Whether the silences are long enough for the connection to be at rest is up to the machine; what is noticed is not.
+#[tokio::test]
+async fn a_silent_connection_goes_on_where_it_was() {
+    let trust = Trust::new();
+    let program = hello("v1").await;
+    let far = callee(&trust, 1, "helloworld", program.address);
+    let near = caller(&trust, vec![direct(far.inbound(), 1)]);
+    let mut stream = TcpStream::connect(near.outbound()).await.unwrap();
+    let silence = || tokio::time::sleep(Duration::from_millis(700));
+    let ask = b"GET /hello HTTP/1.1\r\nHost: helloworld:5000\r\n\r\n";
+
+    for _ in 0..2 {
+        stream.write_all(ask).await.unwrap();
+        assert!(answer(&mut stream).await.ends_with("v1\n"));
+        silence().await;
+    }
+    // a request that comes in two pieces
+    let (begin, rest) = ask.split_at(9);
+    stream.write_all(begin).await.unwrap();
+    silence().await;
+    stream.write_all(rest).await.unwrap();
+    assert!(answer(&mut stream).await.ends_with("v1\n"));
+    // a body that looks like a request and comes late
+    let post = |path: &str| {
+        let length = ask.len();
+        format!("POST {path} HTTP/1.1\r\nHost: helloworld:5000\r\nContent-Length: {length}\r\n\r\n")
+    };
+    stream.write_all(post("/echo").as_bytes()).await.unwrap();
+    silence().await;
+    stream.write_all(ask).await.unwrap();
+    let echo = answer(&mut stream).await;
+    assert!(echo.ends_with("Host: helloworld:5000\r\n\r\n"), "{echo}");
+    // the same after an answer that did not wait for it
+    stream.write_all(post("/hello").as_bytes()).await.unwrap();
+    assert!(answer(&mut stream).await.ends_with("v1\n"));
+    silence().await;
+    let _ = stream.write_all(ask).await;
+    let mut read = Vec::new();
+    let end = tokio::time::timeout(Duration::from_secs(30), stream.read_to_end(&mut read)).await;
+    assert!(end.is_ok(), "such a connection is closed");
+    assert_eq!(read, b"", "the body was taken for a request");
+}
