@@ -210,18 +210,18 @@ where
         } = self.clone();
         match request.uri().path() {
             STREAM_SECRETS => Box::pin(async move {
-                let call = Call(move |request| {
+                let call = move |request| {
                     let service = service.clone();
                     async move { service.stream_secrets(request).await }
-                });
-                Ok(server_end(message_limit).streaming(call, request).await)
+                };
+                Ok(streaming(message_limit, call, request).await)
             }),
             DELTA_SECRETS => Box::pin(async move {
-                let call = Call(move |request| {
+                let call = move |request| {
                     let service = service.clone();
                     async move { service.delta_secrets(request).await }
-                });
-                Ok(server_end(message_limit).streaming(call, request).await)
+                };
+                Ok(streaming(message_limit, call, request).await)
             }),
             path => Box::pin(std::future::ready(Ok(no_such_method(path)))),
         }
