@@ -8,13 +8,14 @@
 //! upstream that is not who it should be (before any byte of a request), CONNECT, and heads that mean two things.
 //!
 //! The order of reading: `accept.rs` (sockets, and a connection's way), `http.rs` and `tcp.rs` (what is carried), `pool.rs`
-//! and `dial.rs` (upstreams), `probe.rs` (gateways nobody calls just now), `worker.rs` (what a thread has), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `copy.rs`.
+//! and `dial.rs` (upstreams), `probe.rs` (gateways nobody calls just now), `worker.rs` (what a thread has), `strangers.rs` (who is not known yet), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `copy.rs`.
 
 mod accept;
 mod body;
 mod copy;
 mod detect;
 mod dial;
+pub(crate) mod fuzzing;
 mod head;
 mod http;
 mod lanes;
@@ -22,6 +23,7 @@ mod linger;
 mod pool;
 mod probe;
 mod sni;
+mod strangers;
 mod stream;
 mod tcp;
 mod tls;
