@@ -34,7 +34,10 @@ pub(crate) fn proxies(args: &[String]) -> Result<ExitCode, String> {
         }
     }
     let envoy = envoy::ready()?;
-    let built = steps::target().join(&profile);
+    let built = steps::target().join(match profile.as_str() {
+        "dev" => "debug",
+        other => other,
+    });
     let build = |package: &str, binary: &str| {
         let args = [
             "build",

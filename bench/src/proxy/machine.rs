@@ -1,6 +1,7 @@
 //! The machine it runs on: which cores, how busy, and what it is.
 
 use std::fs;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -114,4 +115,16 @@ pub(crate) fn memory(pid: u32) -> Memory {
         resident: value("VmRSS:"),
         anonymous: value("RssAnon:"),
     }
+}
+
+/// How many connections to an address stand, counted at who opened them.
+pub(crate) fn established_to(address: SocketAddr) -> usize {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+    let port = format!(":{:04X}", address.port());
+    let stands = table.lines().filter(|line| {
+        let mut words = line.split_ascii_whitespace().skip(2);
+        let to = words.next().is_some_and(|remote| remote.ends_with(&port));
+        to && words.next() == Some("01")
+    });
+    stands.count()
 }

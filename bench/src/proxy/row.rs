@@ -188,6 +188,7 @@ impl Row {
         let idle = vec![
             figure("client_kib", "KiB, caller's side", 1, 0.6, 0.3),
             figure("server_kib", "KiB, backend's side", 1, 0.6, 0.3),
+            shown("kept", "of 1,000, kept", 0),
         ];
         match self {
             Row::Http1 => vec![figure("cpu_us", CPU, 1, 0.45, 0.30), ANSWERS],

@@ -287,27 +287,46 @@ impl Bench<'_> {
     }
 
     /// A thousand connections in use at once, so that HTTP/1.1 needs as many between the sidecars, and then idle.
+    ///
+    /// After that a sidecar may close what it does not want to keep. So the backend's side of HTTP/1.1 has an Envoy for its
+    /// caller, which keeps them all, and how many the pair itself kept is a figure of its own.
     fn kept(&self, row: Row, pair: Pair, record: &mut Record) -> Result<(), String> {
+        let (grown, stand) = self.grown(row, pair, record)?;
+        record.add("client_kib", grown[0]);
+        record.add("kept", stand as f64);
+        if row == Row::IdleTcp {
+            record.add("server_kib", grown[1]);
+            return Ok(());
+        }
+        let (grown, stand) = self.grown(row, (Kind::Envoy, pair.1), record)?;
+        record.add("server_kib", grown[1] * KEPT as f64 / stand.max(1) as f64);
+        Ok(())
+    }
+
+    /// By how many KiB of each of the caller's connections each program grew, and how many mTLS connections stand.
+    fn grown(
+        &self,
+        row: Row,
+        pair: Pair,
+        record: &mut Record,
+    ) -> Result<(Vec<f64>, usize), String> {
         let programs = self.pair(row.speaks(), pair)?;
         let few = Pace::Rate(200.0);
         let warmed = self.load_for(&programs, BODY, 16, few, Duration::from_millis(500))?;
         take(record, &warmed);
-        let before: Vec<f64> = programs
-            .iter()
-            .map(|program| program.memory().anonymous)
-            .collect();
+        drop(warmed);
+        let rest = Duration::from_secs(3);
+        std::thread::sleep(rest);
+        let memory = |program: &Program| program.memory().anonymous;
+        let before: Vec<f64> = programs.iter().map(memory).collect();
         let loaded = Load::once(programs[0].listen, format!("/gather/{KEPT}"), KEPT)
             .map_err(|error| format!("the caller: {error}"))?;
         record.answered(&loaded);
-        std::thread::sleep(Duration::from_secs(1));
-        for ((program, before), key) in programs
-            .iter()
-            .zip(before)
-            .zip(["client_kib", "server_kib"])
-        {
-            record.add(key, (program.memory().anonymous - before) / KEPT as f64);
-        }
-        Ok(())
+        std::thread::sleep(rest);
+        let after = programs.iter().zip(before);
+        let grown = after.map(|(program, before)| (memory(program) - before) / KEPT as f64);
+        let grown = grown.collect();
+        Ok((grown, machine::established_to(programs[1].listen)))
     }
 
     fn mixed(&self, pair: Pair, record: &mut Record) -> Result<(), String> {
