@@ -1,1 +1,6 @@
 //! Benchmarks: ratios in one interleaved run, never asserted in timed tests.
+//!
+//! [`proxy`] holds our proxy to Envoy: both run on the same bootstraps, one after the other in every round, and what is compared is the
+//! CPU time that the proxies' own processes took, because that stands when other work makes the machine slow.
+
+pub mod proxy;

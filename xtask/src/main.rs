@@ -1,5 +1,6 @@
 //! The workshop's commands: `cargo xtask demo`, `cargo xtask test`. Both do their own set-up on a fresh machine.
 
+mod bench;
 mod envoy;
 mod machine;
 mod steps;
@@ -13,6 +14,9 @@ Usage: cargo xtask COMMAND [ARGS]
   test           everything a change must pass: format, lints, docs, layers, unit and property tests, end-to-end tests
   test FILTER    end-to-end tests whose name contains FILTER, and nothing else
   prove [N]      unit and property tests N times (10), each time with another seed, which is printed
+  bench [ROW..]  our proxy and Envoy in turn, in release builds: --rounds N (3), --seconds S (3), --quick; --write puts the tables into
+                 README.md and docs/performance.md; --profile NAME builds with another profile, --ours FILE takes another binary,
+                 --ahead puts it ahead of the machine's other work
   envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
   build          build the binary, target/debug/catamaran
 
@@ -31,6 +35,7 @@ fn main() -> ExitCode {
             Ok(rounds) => steps::prove(rounds),
             Err(_) => Err(format!("prove takes how many rounds, not {rounds:?}")),
         },
+        ["bench", ..] => bench::proxies(&args[1..]),
         ["envoy"] => envoy::ready().map(|path| {
             println!("{}", path.display());
             ExitCode::SUCCESS

@@ -43,10 +43,13 @@ pub(crate) fn prove(rounds: u32) -> Result<ExitCode, String> {
             "--workspace",
             "--exclude",
             "catamaran-e2e",
+            "--exclude",
+            "catamaran-judge",
             "--locked",
             "-q",
         ];
         cargo(&args, &[("PROPTEST_RNG_SEED", &seed)])?;
+        differential(&[("JUDGE_SEED", &seed)])?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -78,11 +81,14 @@ pub(crate) fn test() -> Result<ExitCode, String> {
         "--workspace",
         "--exclude",
         "catamaran-e2e",
+        "--exclude",
+        "catamaran-judge",
         "--locked",
         "--no-fail-fast",
     ];
     let seed = [("PROPTEST_RNG_SEED", SEED)];
     report.step("unit, property and layer tests", || cargo(&unit, &seed))?;
+    report.step("differential tests against Envoy", || differential(&[]))?;
     report.step("end-to-end tests", || end_to_end(None).map(drop))?;
     report.print();
     Ok(ExitCode::SUCCESS)
@@ -115,6 +121,26 @@ pub(crate) fn end_to_end(filter: Option<&str>) -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The same resources and bytes to a real Envoy and to our proxy.
+fn differential(env: &[(&str, &str)]) -> Result<(), String> {
+    build()?;
+    let (binary, envoy) = (binary(), envoy::ready()?);
+    let binary = binary
+        .to_str()
+        .ok_or("the target folder's path is not UTF-8")?;
+    let envoy = envoy.to_str().ok_or("the path of Envoy is not UTF-8")?;
+    let mut env = env.to_vec();
+    env.extend([("CATAMARAN_BIN", binary), ("CATAMARAN_ENVOY", envoy)]);
+    let args = [
+        "test",
+        "-p",
+        "catamaran-judge",
+        "--locked",
+        "--no-fail-fast",
+    ];
+    cargo(&args, &env)
+}
+
 #[derive(Default)]
 struct Report(Vec<(&'static str, Duration)>);
 
@@ -142,7 +168,7 @@ impl Report {
     }
 }
 
-fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
+pub(crate) fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
     let cargo = std::env::var("CARGO").unwrap_or_else(|_| "cargo".into());
     let status = Command::new(cargo)
         .args(args)
@@ -158,7 +184,7 @@ fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
     }
 }
 
-fn root() -> PathBuf {
+pub(crate) fn root() -> PathBuf {
     let here = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     here.parent().map_or(here.clone(), PathBuf::from)
 }

@@ -14,6 +14,7 @@ use catamaran_model::{
 use catamaran_process::Process;
 use catamaran_registry::{Freshness, Problem, ProblemKind, Severity, Snapshot};
 use catamaran_translate::Capability;
+use catamaran_xds::TypeUrlKind;
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::Kept;
@@ -218,7 +219,7 @@ impl Reporter {
     pub(crate) async fn status(&self) -> Status {
         let now = (self.now)();
         let snapshot = self.kept.snapshots.borrow().clone();
-        let proxies = counts(&self.tell.streams(), now);
+        let proxies = counts(&self.streams(), now);
         let because = self.unfinished(&snapshot, &proxies);
         let own = snapshot.clusters.get(&self.cluster);
         let known =
@@ -321,14 +322,20 @@ impl Reporter {
     /// Every connected proxy.
     pub(crate) fn proxies(&self) -> Vec<ProxyStatus> {
         let now = (self.now)();
-        let mut proxies: Vec<_> = self
-            .tell
-            .streams()
-            .iter()
-            .map(|slot| proxy_status(slot, now))
-            .collect();
+        let streams = self.streams();
+        let mut proxies: Vec<_> = streams.iter().map(|slot| proxy_status(slot, now)).collect();
         proxies.sort_by(|a, b| (&a.name, &a.address).cmp(&(&b.name, &b.address)));
         proxies
+    }
+
+    /// The streams of proxies. One on which only names are asked for is that of the agent beside an Envoy, which has its own.
+    fn streams(&self) -> Vec<Arc<Slot>> {
+        let mut streams = self.tell.streams();
+        streams.retain(|slot| {
+            let kinds = slot.told().kinds;
+            kinds.is_empty() || kinds.iter().any(|kind| kind.kind != TypeUrlKind::Names)
+        });
+        streams
     }
 }
 

@@ -181,7 +181,7 @@ impl Stage<'_> {
                     request.path = normal;
                 }
                 let routes = self.routes(http, &why)?;
-                let host = authority(http, &request, self.way);
+                let host = http.authority(request.authority, self.way);
                 let Some((at, host)) = routes.host(host) else {
                     return Err(reject(Cause::NoHost, why));
                 };
@@ -345,24 +345,25 @@ fn reach(cluster: &Cluster, endpoint: EndpointId) -> Reached {
     }
 }
 
-/// The authority as virtual hosts are to see it.
-fn authority<'r>(http: &Http, request: &Request<'r>, way: &Way) -> &'r str {
-    let (mut host, port) = match (http.strip_port, split_port(request.authority)) {
-        (StripPort::Always, (host, _)) => (host, None),
-        (StripPort::Matching, (host, Some(port))) => {
-            let here = way.destination.unwrap_or(way.listener.address()).port();
-            if port == here {
-                (host, None)
-            } else {
-                (request.authority, Some(port))
+impl Http {
+    /// The authority as virtual hosts and the upstream are to see it: without its port or last dot where the chain says so.
+    pub fn authority<'r>(&self, given: &'r str, way: &Way) -> &'r str {
+        let (mut host, port) = match (self.strip_port, split_port(given)) {
+            (StripPort::Always, (host, _)) => (host, None),
+            (StripPort::Matching, (host, Some(port))) => {
+                let here = way.destination.unwrap_or(way.listener.address()).port();
+                match port == here {
+                    true => (host, None),
+                    false => (given, Some(port)),
+                }
             }
+            _ => (given, None),
+        };
+        if self.strip_dot && port.is_none() {
+            host = host.strip_suffix('.').unwrap_or(host);
         }
-        _ => (request.authority, None),
-    };
-    if http.strip_dot && port.is_none() {
-        host = host.strip_suffix('.').unwrap_or(host);
+        host
     }
-    host
 }
 
 #[cfg(test)]

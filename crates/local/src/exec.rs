@@ -299,7 +299,7 @@ pub fn log_path(
         Some(name) => name.to_owned(),
         None => (known
             .iter()
-            .find(|name| *name != crate::object::PROXY_CONTAINER))
+            .find(|name| !crate::object::PROXY_CONTAINERS.contains(&name.as_str())))
         .or(known.first())
         .cloned()
         .unwrap_or_default(),

@@ -579,6 +579,16 @@ impl PodDir {
         self.proxy().join("admin.sock")
     }
 
+    /// Where the agent serves its Envoy; `proxy` is the working directory of both.
+    pub const AGENT_SOCKET: &str = "agent.sock";
+    /// What the Envoy is started with; its agent writes it.
+    pub const ENVOY_BOOTSTRAP: &str = "envoy.json";
+
+    /// The file of [`PodDir::ENVOY_BOOTSTRAP`].
+    pub fn envoy_bootstrap(&self) -> PathBuf {
+        self.proxy().join(PodDir::ENVOY_BOOTSTRAP)
+    }
+
     /// The one-time join token, mode 0600.
     pub fn join_token(&self) -> PathBuf {
         self.proxy().join("join-token")

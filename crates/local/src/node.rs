@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::time::{Duration, Instant, SystemTime};
 
-use catamaran_model::{MemberMode, MeshSpec, Namespace, PodName, SpiffeId, Timestamp};
+use catamaran_model::{Labels, MemberMode, MeshSpec, Namespace, PodName, SpiffeId, Timestamp};
 use catamaran_registry::Severity;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, watch};
@@ -24,13 +24,15 @@ use crate::fleet::{Cluster, ClusterDir, Fleet, FleetError, Isolation, Lock};
 use crate::manifest::{Folder, Holds, Problem};
 use crate::netns::Network;
 use crate::object::{
-    DeploymentObject, Kind, Metadata, Object, ObjectKey, PodSpec, PodTemplate, system_namespace,
+    ClusterObject, DeploymentObject, Kind, Metadata, Object, ObjectKey, PodSpec, PodTemplate,
+    system_namespace,
 };
 use crate::running::Running;
 use crate::socket;
 use crate::watch::Eyes;
 
 mod api;
+mod carrier;
 mod control_plane;
 mod image;
 mod pod;
@@ -44,6 +46,7 @@ mod volume;
 
 pub(crate) use api::ask;
 pub use api::{PodView, ProblemView, View};
+pub use carrier::{CARRIER, ENVOY_XDS};
 pub use record::{ContainerRecord, PodRecord, Stage};
 pub use token::{JoinRecord, LIFETIME as JOIN_TOKEN_LIFETIME};
 
@@ -343,17 +346,25 @@ impl Node {
         meshes.min_by(|a, b| a.name.cmp(&b.name))
     }
 
+    /// What the instance says of this cluster.
+    fn own_object(&self) -> Option<&ClusterObject> {
+        let name = self.cluster.name.as_str();
+        let key = ObjectKey::new(Kind::Cluster, &system_namespace(), name);
+        match &**self.objects.get(&key)? {
+            Object::Cluster(cluster) => Some(cluster),
+            _ => None,
+        }
+    }
+
+    /// The annotations that say who carries at its gateway.
+    fn gateway_carrier(&self) -> Labels {
+        let own = self.own_object();
+        own.map_or_else(Labels::new, |own| carrier::said(&own.metadata.annotations))
+    }
+
     /// The network into which this cluster's gateway leads, when it is to have one.
     fn gateway_network(&self) -> Option<String> {
-        let key = ObjectKey::new(
-            Kind::Cluster,
-            &system_namespace(),
-            self.cluster.name.as_str(),
-        );
-        let Object::Cluster(cluster) = &**self.objects.get(&key)? else {
-            return None;
-        };
-        let member = cluster.member().ok()?;
+        let member = self.own_object()?.member().ok()?;
         let wanted = member.mode == MemberMode::Managed && member.gateway;
         member
             .network
@@ -562,11 +573,13 @@ impl Node {
     fn plan_gateway(&mut self, mesh: Option<&MeshSpec>, complete: bool, time: Timestamp) {
         let pods_left = self.pods.values().any(|pod| !pod.gateway());
         let wanted = self.gateway_network().is_some() && mesh.is_some() && !self.stopping;
+        let carriers = self.gateway_carrier();
         let has = self.pods.values_mut().find(|pod| pod.gateway());
         match has {
             Some(gateway) => {
                 let stop = self.stopping && !pods_left;
-                if stop || (!wanted && complete && !self.stopping) {
+                let other = gateway.record.template.metadata.annotations != carriers;
+                if stop || ((!wanted || other) && complete && !self.stopping) {
                     gateway.leave(time);
                 }
             }
@@ -575,6 +588,7 @@ impl Node {
                 let template = PodTemplate {
                     metadata: Metadata {
                         labels: labels.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
+                        annotations: carriers,
                         ..Metadata::default()
                     },
                     spec: PodSpec {

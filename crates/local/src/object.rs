@@ -1024,9 +1024,10 @@ fn check_deployment(deployment: &DeploymentObject) -> Result<(), String> {
     }
     for (n, container) in pod.containers.iter().enumerate() {
         PortName::new(&container.name).map_err(|e| format!("container {n}: {}", e.reason))?;
-        if container.name == PROXY_CONTAINER {
+        if PROXY_CONTAINERS.contains(&container.name.as_str()) {
             return Err(format!(
-                "the container name {PROXY_CONTAINER} is the sidecar's"
+                "the container name {} is the sidecar's",
+                container.name
             ));
         }
         if pod.containers[..n]
@@ -1079,6 +1080,10 @@ fn check_deployment(deployment: &DeploymentObject) -> Result<(), String> {
 
 /// The name of the sidecar's container, Istio's.
 pub const PROXY_CONTAINER: &str = "istio-proxy";
+/// The name of the Envoy's container, where one carries; then the sidecar's is its agent's.
+pub const ENVOY_CONTAINER: &str = "envoy-proxy";
+/// The containers that no template brings, in their order.
+pub const PROXY_CONTAINERS: [&str; 2] = [PROXY_CONTAINER, ENVOY_CONTAINER];
 
 /// A key of a Secret becomes a file's name.
 fn check_file_name(key: &str) -> Result<(), String> {

@@ -16,6 +16,7 @@ use crate::fleet::ClusterDir;
 use crate::manifest::{Content, Document, Folder, FolderError, Holds, Problem, documents};
 use crate::object::{
     ClusterObject, Kind, MeshExportObject, MeshObject, NamespaceObject, Object, ObjectKey, each,
+    system_namespace,
 };
 
 /// Why manifests were not written. Nothing of what was asked for is done then.
@@ -124,9 +125,19 @@ pub fn put_mesh(cluster: &ClusterDir, mesh: &MeshSpec) -> Result<Outcome, WriteE
     put(cluster, &Object::Mesh(MeshObject::of(mesh)))
 }
 
-/// Writes a cluster of an instance.
+/// Writes a cluster of an instance. Its labels and annotations stay: they are people's.
 pub fn put_member(cluster: &ClusterDir, member: &Member) -> Result<Outcome, WriteError> {
-    put(cluster, &Object::Cluster(ClusterObject::of(member)))
+    let mut object = ClusterObject::of(member);
+    let key = ObjectKey::new(Kind::Cluster, &system_namespace(), &object.metadata.name);
+    if let Some((.., document)) = Editor::open(cluster)?.find(&key)?
+        && let Content::Object(_, before) = document.content
+        && let Object::Cluster(before) = &*before
+    {
+        object.metadata.labels.clone_from(&before.metadata.labels);
+        let annotations = &before.metadata.annotations;
+        object.metadata.annotations.clone_from(annotations);
+    }
+    put(cluster, &Object::Cluster(object))
 }
 
 /// Writes what an instance says of itself.

@@ -63,7 +63,9 @@ impl Admin {
             (&Method::GET, "/ready" | "/healthz/ready") => self.ready(),
             (&Method::GET, "/config_dump") => self.config_dump(query),
             (&Method::GET, "/clusters") => pretty(&self.clusters().await),
-            (&Method::GET, "/certs") => pretty(&self.certs()),
+            (&Method::GET, "/certs") => {
+                pretty(&certs(&self.credentials, &self.certificate.borrow()))
+            }
             (&Method::GET, "/stats/prometheus") => answer(
                 StatusCode::OK,
                 "text/plain; version=0.0.4; charset=utf-8",
@@ -231,30 +233,24 @@ impl Admin {
         });
         json!({"clusters": clusters.collect::<Vec<_>>()})
     }
+}
 
-    fn certs(&self) -> Json {
-        let status = self.certificate.borrow().clone();
-        let holding = self.credentials.holding();
-        let chain = holding.as_ref().map(|holding| holding.chain_facts());
-        let chain: Vec<Json> = chain.iter().flatten().map(facts).collect();
-        let roots: Vec<Json> = self
-            .credentials
-            .bundle()
-            .facts()
-            .iter()
-            .map(facts)
-            .collect();
-        json!({
-            "identity": holding.as_ref().map(|holding| holding.identity().to_string()),
-            "generation": self.credentials.generation(),
-            "seconds_left": holding.as_ref().map(|holding| holding.left(now()).as_secs()),
-            "renew_at": status.renew_at.map(date),
-            "failure": status.failure,
-            "failures": status.failures,
-            "chain": chain,
-            "roots": roots,
-        })
-    }
+/// The certificate's chain, the trusted roots, when it is renewed.
+pub(crate) fn certs(credentials: &Credentials, status: &CertificateStatus) -> Json {
+    let holding = credentials.holding();
+    let chain = holding.as_ref().map(|holding| holding.chain_facts());
+    let chain: Vec<Json> = chain.iter().flatten().map(facts).collect();
+    let roots: Vec<Json> = credentials.bundle().facts().iter().map(facts).collect();
+    json!({
+        "identity": holding.as_ref().map(|holding| holding.identity().to_string()),
+        "generation": credentials.generation(),
+        "seconds_left": holding.as_ref().map(|holding| holding.left(now()).as_secs()),
+        "renew_at": status.renew_at.map(date),
+        "failure": status.failure,
+        "failures": status.failures,
+        "chain": chain,
+        "roots": roots,
+    })
 }
 
 /// Writes the proxy's own numbers about its control side.
@@ -264,16 +260,8 @@ pub(crate) fn metrics(
     certificate: &CertificateStatus,
     text: &mut String,
 ) {
-    let expires = credentials
-        .holding()
-        .map_or(0, |held| held.not_after().seconds());
-    let connected = u8::from(control.connected.is_some());
+    own_metrics(credentials, control.connected.is_some(), certificate, text);
     for (name, kind, value) in [
-        (
-            "catamaran_proxy_control_plane_connected",
-            "gauge",
-            u64::from(connected),
-        ),
         (
             "catamaran_proxy_tables_published_total",
             "counter",
@@ -289,19 +277,38 @@ pub(crate) fn metrics(
             "gauge",
             control.refused.len() as u64,
         ),
+    ] {
+        number(name, kind, value, text);
+    }
+}
+
+/// Those of them that the agent beside an Envoy has too.
+pub(crate) fn own_metrics(
+    credentials: &Credentials,
+    connected: bool,
+    certificate: &CertificateStatus,
+    text: &mut String,
+) {
+    let expires = credentials
+        .holding()
+        .map_or(0, |held| held.not_after().seconds());
+    for (name, value) in [
         (
-            "catamaran_proxy_certificate_expires_seconds",
-            "gauge",
-            expires,
+            "catamaran_proxy_control_plane_connected",
+            u64::from(connected),
         ),
+        ("catamaran_proxy_certificate_expires_seconds", expires),
         (
             "catamaran_proxy_certificate_failures",
-            "gauge",
             u64::from(certificate.failures),
         ),
     ] {
-        text.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
+        number(name, "gauge", value, text);
     }
+}
+
+fn number(name: &str, kind: &str, value: u64, text: &mut String) {
+    text.push_str(&format!("# TYPE {name} {kind}\n{name} {value}\n"));
 }
 
 fn facts(facts: &CertificateFacts) -> Json {

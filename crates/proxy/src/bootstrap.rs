@@ -18,6 +18,7 @@ use catamaran_model::{SpiffeId, Timestamp};
 use catamaran_wire::DecodeError;
 use catamaran_xds::{Resource, TypeUrlKind};
 use serde::Deserialize;
+use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 
 use crate::read_json::{self, JsonError};
@@ -179,73 +180,260 @@ impl Bootstrap {
     /// Reads a file, and the files that it names.
     pub(crate) fn read(path: &Path, now: Timestamp) -> Result<Bootstrap, BootstrapError> {
         let text = read(path)?;
-        let json: Json = serde_json::from_str(&text).map_err(|reason| BootstrapError::Json {
-            path: path.into(),
-            reason,
-        })?;
-        drop(text);
-        Bootstrap::of(json, now)
+        let mut reading = Reading::default();
+        let mut json = serde_json::Deserializer::from_str(&text);
+        let outcome = json
+            .deserialize_any(Top(&mut reading))
+            .and_then(|()| json.end());
+        reading.done(
+            now,
+            |reason| BootstrapError::Json {
+                path: path.into(),
+                reason,
+            },
+            outcome,
+        )
     }
 
+    #[cfg(test)]
     fn of(json: Json, now: Timestamp) -> Result<Bootstrap, BootstrapError> {
-        let Json::Object(top) = json else {
-            return Err(BootstrapError::field("(the file)", "is no object"));
+        let mut reading = Reading::default();
+        let outcome = json.deserialize_any(Top(&mut reading));
+        let other =
+            |reason: serde_json::Error| BootstrapError::field("(the file)", reason.to_string());
+        reading.done(now, other, outcome)
+    }
+}
+
+/// A bootstrap while it is read. One resource after the other becomes its bytes and a part of the table: of 5,000 clusters, the
+/// whole file as a tree of JSON would be ten times what is kept in the end.
+#[derive(Default)]
+struct Reading {
+    node: String,
+    admin: Option<SocketAddr>,
+    secrets: Vec<Secret>,
+    resources: Vec<Resource>,
+    /// Decoded, and not in the table yet.
+    changes: Changes,
+    table: Table,
+    refusals: Vec<Refusal>,
+    /// Whether `static_resources` was there.
+    within: bool,
+    /// Why reading stopped, when it was not for the JSON itself.
+    fault: Option<BootstrapError>,
+}
+
+/// So many resources go into the table at once: few enough to be small, many enough that the table is rarely made anew.
+const BATCH: usize = 512;
+
+impl Reading {
+    /// Keeps why reading cannot go on, for serde's errors cannot carry it.
+    fn stop<E: serde::de::Error>(&mut self, fault: BootstrapError) -> E {
+        self.fault = Some(fault);
+        E::custom("stopped")
+    }
+
+    fn resource(
+        &mut self,
+        kind: TypeUrlKind,
+        json: Json,
+        field: &str,
+    ) -> Result<(), BootstrapError> {
+        let name = json["name"].as_str().unwrap_or_default().to_owned();
+        let message = kind.url().rsplit('/').next().unwrap_or_default();
+        let bytes = read_json::encode(message, &json)
+            .map_err(|error| error.within(&format!("{field}[{}]", self.count(kind))))?;
+        drop(json);
+        let resource = Resource::from_bytes(kind, name, Bytes::from(bytes));
+        let failed = |error: DecodeError| {
+            let field = format!("{} {:?}", resource.kind.word(), resource.name);
+            BootstrapError::field(field, error.to_string())
         };
-        let (mut node, mut admin, mut within) = (String::new(), None, None);
-        for (key, value) in top {
-            match key.as_str() {
-                "node" => node = value["id"].as_str().unwrap_or_default().to_owned(),
-                "admin" => admin = admin_address(&value)?,
-                "static_resources" | "staticResources" => within = Some(value),
-                _ => {
-                    return Err(BootstrapError::field(
-                        key,
-                        "is not implemented for a static file, which has node, admin and static_resources; take it out",
-                    ));
-                }
-            }
+        match kind {
+            TypeUrlKind::Listener => self
+                .changes
+                .listeners
+                .push(decode(&resource).map_err(failed)?),
+            _ => self
+                .changes
+                .clusters
+                .push(decode(&resource).map_err(failed)?),
         }
-        let Some(Json::Object(within)) = within else {
+        self.resources.push(resource);
+        if self.changes.clusters.len() + self.changes.listeners.len() >= BATCH {
+            self.apply();
+        }
+        Ok(())
+    }
+
+    /// How many of a kind there are already.
+    fn count(&self, kind: TypeUrlKind) -> usize {
+        self.resources
+            .iter()
+            .filter(|resource| resource.kind == kind)
+            .count()
+    }
+
+    fn apply(&mut self) {
+        let (table, refusals) = self.table.update(std::mem::take(&mut self.changes));
+        self.table = table;
+        self.refusals.extend(refusals);
+    }
+
+    fn done(
+        mut self,
+        now: Timestamp,
+        other: impl FnOnce(serde_json::Error) -> BootstrapError,
+        outcome: Result<(), serde_json::Error>,
+    ) -> Result<Bootstrap, BootstrapError> {
+        if let Some(fault) = self.fault {
+            return Err(fault);
+        }
+        outcome.map_err(other)?;
+        if !self.within {
             return Err(BootstrapError::field(
                 "static_resources",
                 "is missing: there would be nothing to do",
             ));
-        };
-        let (mut secrets, mut resources) = (Vec::new(), Vec::new());
-        for (key, value) in within {
-            let kind = match key.as_str() {
-                "listeners" => TypeUrlKind::Listener,
-                "clusters" => TypeUrlKind::Cluster,
-                "secrets" => {
-                    let read = serde_json::from_value(value);
-                    secrets = read.map_err(|error| {
-                        BootstrapError::field("static_resources.secrets", error.to_string())
-                    })?;
-                    continue;
-                }
-                _ => {
-                    return Err(BootstrapError::field(
-                        format!("static_resources.{key}"),
-                        "is none of listeners, clusters and secrets",
-                    ));
-                }
-            };
-            resources.extend(resources_of(kind, &key, value)?);
         }
-        let table = table_of(&resources)?;
-        let holding = holding_of(secrets, now)?;
+        self.apply();
+        if !self.refusals.is_empty() {
+            return Err(BootstrapError::Refused(self.refusals));
+        }
+        if let Some((kind, name)) = self.table.missing().into_iter().next() {
+            let word = TypeUrlKind::of(kind.type_url()).map_or("resource", TypeUrlKind::word);
+            return Err(BootstrapError::Missing(format!("{word} {name:?}")));
+        }
+        let holding = holding_of(self.secrets, now)?;
         if holding.is_none()
-            && let Some(name) = wants_tls(&table)
+            && let Some(name) = wants_tls(&self.table)
         {
             return Err(BootstrapError::NoSecrets(name));
         }
         Ok(Bootstrap {
-            node,
-            admin,
-            table,
-            resources,
+            node: self.node,
+            admin: self.admin,
+            table: self.table,
+            resources: self.resources,
             holding,
         })
+    }
+}
+
+/// The file.
+struct Top<'a>(&'a mut Reading);
+
+impl<'de> Visitor<'de> for Top<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            match key.as_str() {
+                "node" => {
+                    let node: Json = map.next_value()?;
+                    self.0.node = node["id"].as_str().unwrap_or_default().to_owned();
+                }
+                "admin" => match admin_address(&map.next_value()?) {
+                    Ok(address) => self.0.admin = address,
+                    Err(fault) => return Err(self.0.stop(fault)),
+                },
+                "static_resources" | "staticResources" => {
+                    self.0.within = true;
+                    map.next_value_seed(Within(self.0))?;
+                }
+                _ => {
+                    return Err(self.0.stop(BootstrapError::field(
+                        key,
+                        "is not implemented for a static file, which has node, admin and static_resources; take it out",
+                    )));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// `static_resources`
+struct Within<'a>(&'a mut Reading);
+
+impl<'de> DeserializeSeed<'de> for Within<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Within<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("an object for static_resources")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(key) = map.next_key::<String>()? {
+            let kind = match key.as_str() {
+                "listeners" => TypeUrlKind::Listener,
+                "clusters" => TypeUrlKind::Cluster,
+                "secrets" => {
+                    self.0.secrets =
+                        serde_json::from_value(map.next_value()?).map_err(|error| {
+                            let said = error.to_string();
+                            self.0
+                                .stop(BootstrapError::field("static_resources.secrets", said))
+                        })?;
+                    continue;
+                }
+                _ => {
+                    return Err(self.0.stop(BootstrapError::field(
+                        format!("static_resources.{key}"),
+                        "is none of listeners, clusters and secrets",
+                    )));
+                }
+            };
+            map.next_value_seed(Every {
+                kind,
+                field: format!("static_resources.{key}"),
+                reading: self.0,
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// All resources of a kind.
+struct Every<'a> {
+    kind: TypeUrlKind,
+    field: String,
+    reading: &'a mut Reading,
+}
+
+impl<'de> DeserializeSeed<'de> for Every<'_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, json: D) -> Result<(), D::Error> {
+        json.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Every<'_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "a list for {}", self.field)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut all: A) -> Result<(), A::Error> {
+        while let Some(json) = all.next_element::<Json>()? {
+            let done = self.reading.resource(self.kind, json, &self.field);
+            done.map_err(|fault| self.reading.stop(fault))?;
+        }
+        Ok(())
     }
 }
 
@@ -266,50 +454,6 @@ fn admin_address(admin: &Json) -> Result<Option<SocketAddr>, BootstrapError> {
             "admin.address",
             "an IP address and a port_value are wanted",
         )),
-    }
-}
-
-fn resources_of(
-    kind: TypeUrlKind,
-    key: &str,
-    value: Json,
-) -> Result<Vec<Resource>, BootstrapError> {
-    let field = format!("static_resources.{key}");
-    let Json::Array(all) = value else {
-        return Err(BootstrapError::field(field, "a list is wanted"));
-    };
-    let message = kind.url().rsplit('/').next().unwrap_or_default();
-    let one = |(at, json): (usize, Json)| {
-        let name = json["name"].as_str().unwrap_or_default().to_owned();
-        let bytes = read_json::encode(message, &json)
-            .map_err(|error| error.within(&format!("{field}[{at}]")))?;
-        Ok(Resource::from_bytes(kind, name, Bytes::from(bytes)))
-    };
-    all.into_iter().enumerate().map(one).collect()
-}
-
-fn table_of(resources: &[Resource]) -> Result<Table, BootstrapError> {
-    let mut changes = Changes::default();
-    for resource in resources {
-        let failed = |error: DecodeError| {
-            let field = format!("{} {:?}", resource.kind.word(), resource.name);
-            BootstrapError::field(field, error.to_string())
-        };
-        match resource.kind {
-            TypeUrlKind::Listener => changes.listeners.push(decode(resource).map_err(failed)?),
-            _ => changes.clusters.push(decode(resource).map_err(failed)?),
-        }
-    }
-    let (table, refusals) = Table::build(changes);
-    if !refusals.is_empty() {
-        return Err(BootstrapError::Refused(refusals));
-    }
-    match table.missing().into_iter().next() {
-        Some((kind, name)) => Err(BootstrapError::Missing(format!(
-            "{} {name:?}",
-            TypeUrlKind::of(kind.type_url()).map_or("resource", TypeUrlKind::word)
-        ))),
-        None => Ok(table),
     }
 }
 

@@ -19,6 +19,7 @@ mod dial;
 mod head;
 mod http;
 mod lanes;
+mod linger;
 mod pool;
 mod probe;
 mod scratch;

@@ -29,7 +29,7 @@ use catamaran_wire::csr::IstioCertificateRequest;
 use catamaran_wire::grpc::IstioCertificateClient;
 use rustls::time_provider::TimeProvider;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::Config;
 use crate::backoff::{Backoff, lot};
@@ -170,6 +170,7 @@ pub(crate) struct Keeper {
     credentials: Arc<Credentials>,
     uplink: Uplink,
     status: watch::Sender<CertificateStatus>,
+    asked: Arc<Notify>,
 }
 
 /// The wall clock.
@@ -217,6 +218,7 @@ impl Keeper {
             root_file,
             credentials,
             status: watch::Sender::default(),
+            asked: Arc::default(),
         })
     }
 
@@ -226,6 +228,11 @@ impl Keeper {
 
     pub(crate) fn status(&self) -> watch::Receiver<CertificateStatus> {
         self.status.subscribe()
+    }
+
+    /// Who is notified here asks for a new certificate now.
+    pub(crate) fn asked(&self) -> Arc<Notify> {
+        self.asked.clone()
     }
 
     /// Keeps the certificate fresh, for ever.
@@ -239,7 +246,13 @@ impl Keeper {
                 if left.is_zero() {
                     break;
                 }
-                tokio::time::sleep(left.min(LOOK_AGAIN)).await;
+                tokio::select! {
+                    () = tokio::time::sleep(left.min(LOOK_AGAIN)) => {}
+                    () = self.asked.notified() => {
+                        tokio::time::sleep(RENEW_LEAST).await;
+                        break;
+                    }
+                }
             }
             match self.renew().await {
                 Ok(()) => {

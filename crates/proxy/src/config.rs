@@ -135,23 +135,11 @@ impl Config {
             Role::Gateway => "router",
         };
         let (pod, namespace) = (&self.pod, &self.namespace);
-        let capture = match self.capture {
-            Capture::Redirect => "redirect",
-            Capture::Explicit => "explicit",
-        };
-        let text = |text: &str| Value::from(text);
-        let metadata: Struct = [
-            ("CLUSTER_ID", text(self.cluster.as_str())),
-            ("NAMESPACE", text(namespace.as_str())),
-            ("SERVICE_ACCOUNT", text(self.service_account.as_str())),
-            ("MESH_ID", text(self.mesh.as_str())),
-            ("INSTANCE_IPS", text(&self.address.to_string())),
-            ("WORKLOAD_NAME", text(pod.as_str())),
-            ("CATAMARAN_CAPTURE", text(capture)),
-            ("CATAMARAN_APP", text(&self.app.to_string())),
-        ]
-        .into_iter()
-        .collect();
+        let metadata: Struct = self
+            .metadata()
+            .into_iter()
+            .map(|(name, value)| (name, Value::from(value.as_str())))
+            .collect();
         Node {
             id: format!(
                 "{kind}~{}~{pod}.{namespace}~{namespace}.svc.{}",
@@ -165,6 +153,24 @@ impl Config {
             )),
             ..Node::default()
         }
+    }
+
+    /// What it says of itself beside its id, by Istio's names and ours.
+    pub(crate) fn metadata(&self) -> [(&'static str, String); 8] {
+        let capture = match self.capture {
+            Capture::Redirect => "redirect",
+            Capture::Explicit => "explicit",
+        };
+        [
+            ("CLUSTER_ID", self.cluster.to_string()),
+            ("NAMESPACE", self.namespace.to_string()),
+            ("SERVICE_ACCOUNT", self.service_account.to_string()),
+            ("MESH_ID", self.mesh.to_string()),
+            ("INSTANCE_IPS", self.address.to_string()),
+            ("WORKLOAD_NAME", self.pod.to_string()),
+            ("CATAMARAN_CAPTURE", capture.to_owned()),
+            ("CATAMARAN_APP", self.app.to_string()),
+        ]
     }
 
     pub(crate) fn saved(&self, file: &str) -> PathBuf {

@@ -12,6 +12,8 @@
 //! What it refuses: traffic before there is a certificate and a configuration; taking anything away because a control plane is
 //! silent; resources that it does not implement, by name; and a control plane that is not exactly who it should be.
 //!
+//! In place of the data path there may be a stock Envoy; then [`envoy`] is what stands beside it.
+//!
 //! Read [`Config`] first, then [`run`], then [`carry::Carrier`].
 //!
 //! ```
@@ -46,6 +48,7 @@ pub mod carry;
 mod certificate;
 mod config;
 mod control;
+pub mod envoy;
 mod names;
 mod read_json;
 pub mod report;

@@ -25,6 +25,7 @@ use crate::report::{Party, Report};
 use crate::uplink::Uplink;
 use crate::{Capture, Config, Role};
 
+mod give_back;
 mod standalone;
 
 pub use standalone::{StaticConfig, check_static, run_static};
@@ -169,7 +170,7 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
 }
 
 /// A task that has nothing to end but itself: it is dropped when the process stops.
-fn for_ever(
+pub(crate) fn for_ever(
     process: &Process,
     name: &'static str,
     task: impl Future<Output = ()> + Send + 'static,
@@ -184,12 +185,14 @@ fn for_ever(
     });
 }
 
-fn make_folder(path: &std::path::Path) -> Result<(), RunError> {
+pub(crate) fn make_folder(path: &std::path::Path) -> Result<(), RunError> {
     let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
-    made.map_err(|source| RunError::File {
-        path: path.into(),
-        source,
-    })
+    made.map_err(file_error(path))
+}
+
+pub(crate) fn file_error(path: &std::path::Path) -> impl FnOnce(io::Error) -> RunError {
+    let path = path.to_owned();
+    move |source| RunError::File { path, source }
 }
 
 fn open_log(path: Option<&Path>) -> Result<Box<dyn Write + Send>, RunError> {
@@ -210,7 +213,10 @@ fn open_log(path: Option<&Path>) -> Result<Box<dyn Write + Send>, RunError> {
     }
 }
 
-async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, RunError> {
+pub(crate) async fn listen(
+    what: &'static str,
+    address: SocketAddr,
+) -> Result<TcpListener, RunError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| RunError::Listen {
@@ -220,7 +226,7 @@ async fn listen(what: &'static str, address: SocketAddr) -> Result<TcpListener, 
         })
 }
 
-async fn name_server(
+pub(crate) async fn name_server(
     config: &Config,
     names: &watch::Receiver<Arc<crate::names::Names>>,
 ) -> Result<NameServer, RunError> {
@@ -311,6 +317,7 @@ impl Traffic {
         let stop = stopping.wait();
         tokio::pin!(stop);
         let mut looks = tokio::time::interval(LOOK);
+        let giving = tokio::spawn(give_back::give_back(self.tables.clone()));
         let mut carrier: Option<Carrier> = None;
         loop {
             tokio::select! {
@@ -324,6 +331,7 @@ impl Traffic {
                 Some(carrier) => self.look_at_sockets(carrier),
             }
         }
+        giving.abort();
         if let Some(carrier) = carrier {
             carrier.drain().await;
         }
@@ -367,7 +375,7 @@ impl Traffic {
     }
 }
 
-fn set(gate: &Gate, open: bool) {
+pub(crate) fn set(gate: &Gate, open: bool) {
     match open {
         true => gate.open(),
         false => gate.close(),

@@ -53,29 +53,35 @@ pub(crate) enum SavedError {
 /// # Errors
 /// The disk's. What was saved before is then still there.
 pub(crate) fn write(path: &Path, owner: &str, content: &[u8]) -> Result<(), SavedError> {
-    let io = |source| SavedError::Io {
+    let owner: String = owner.chars().filter(|c| !c.is_whitespace()).collect();
+    let (hash, size) = (Version::of(content), content.len());
+    let mut whole = format!("{MAGIC} {hash} {size} {owner}\n").into_bytes();
+    whole.extend_from_slice(content);
+    replace(path, &whole).map_err(|source| SavedError::Io {
         path: path.into(),
         source,
-    };
+    })
+}
+
+/// Puts a file of mode 0600 in the place of one, as a whole or not at all.
+///
+/// # Errors
+/// The disk's. What was there before is then still there.
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let beside = path.with_extension("new");
     let mut file = OpenOptions::new()
         .write(true)
         .create(true)
         .truncate(true)
         .mode(0o600)
-        .open(&beside)
-        .map_err(io)?;
-    let owner: String = owner.chars().filter(|c| !c.is_whitespace()).collect();
-    let hash = Version::of(content);
-    let size = content.len();
-    writeln!(file, "{MAGIC} {hash} {size} {owner}").map_err(io)?;
-    file.write_all(content).map_err(io)?;
-    file.sync_all().map_err(io)?;
-    fs::rename(&beside, path).map_err(io)?;
-    let folder = path.parent().unwrap_or(Path::new("."));
-    File::open(folder)
-        .and_then(|folder| folder.sync_all())
-        .map_err(io)
+        .open(&beside)?;
+    file.write_all(content)?;
+    file.sync_all()?;
+    fs::rename(&beside, path)?;
+    let folder = path
+        .parent()
+        .filter(|folder| !folder.as_os_str().is_empty());
+    File::open(folder.unwrap_or(Path::new(".")))?.sync_all()
 }
 
 /// Reads what was saved for `owner`; `None` when nothing was.

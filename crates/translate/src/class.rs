@@ -125,8 +125,9 @@ impl Class {
                 ];
                 if capability == Capability::Catamaran {
                     classes.push(Class::Issuers);
-                    classes.push(Class::Names(cluster.clone()));
                 }
+                // An Envoy does not ask for names; its agent does, in its place.
+                classes.push(Class::Names(cluster.clone()));
                 classes.push(Class::Workload(WorkloadFor {
                     cluster,
                     workload,

@@ -87,7 +87,7 @@ pub(crate) fn outbound(
     let ports = service.ports_seen_from(&audience.cluster).iter();
     let clusters = ports.map(|port| {
         let name = ClusterName::outbound(port.number, host.as_str());
-        let tls = tls::upstream(name.sni(), &allowed, carries(port), capability);
+        let tls = tls::upstream(name.sni(), &allowed, carries(port, capability), capability);
         resource(&Cluster {
             name: name.to_string(),
             cluster_discovery_type: discovery(DiscoveryType::Eds),
@@ -264,16 +264,18 @@ fn no_panic() -> CommonLbConfig {
     }
 }
 
-fn carries(port: &MergedPort) -> Carries {
-    match port.protocol {
-        AppProtocol::Http | AppProtocol::Detect => Carries::Http,
-        AppProtocol::Http2 | AppProtocol::Grpc => Carries::Http2,
-        AppProtocol::Tcp | AppProtocol::Tls => Carries::Bytes,
+fn carries(port: &MergedPort, capability: Capability) -> Carries {
+    match (port.protocol, capability) {
+        (AppProtocol::Http | AppProtocol::Detect, Capability::Catamaran) => Carries::Http,
+        (AppProtocol::Http | AppProtocol::Detect, Capability::Envoy) => Carries::AsCaller,
+        (AppProtocol::Http2 | AppProtocol::Grpc, _) => Carries::Http2,
+        (AppProtocol::Tcp | AppProtocol::Tls, _) => Carries::Bytes,
     }
 }
 
 /// Between our proxies HTTP/1 requests travel over HTTP/2 where the port is known to be HTTP; the application gets what its
-/// port says. An Envoy demands TLS everywhere for that choice, so it speaks what its caller speaks.
+/// port says. An Envoy speaks what its caller speaks: it demands TLS everywhere for that choice, and what a caller upgrades it
+/// would ask for over HTTP/2, which our proxy does not carry.
 fn outbound_http(protocol: AppProtocol, capability: Capability) -> BTreeMap<String, Any> {
     match (protocol, capability) {
         (AppProtocol::Tcp | AppProtocol::Tls, _) => BTreeMap::new(),

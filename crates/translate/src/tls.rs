@@ -45,6 +45,8 @@ pub(crate) enum Carries {
     Http,
     /// HTTP/2 only.
     Http2,
+    /// What the caller speaks, by somebody who cannot say which in its ClientHello.
+    AsCaller,
     /// Bytes.
     Bytes,
 }
@@ -56,13 +58,11 @@ pub(crate) fn upstream(
     carries: Carries,
     capability: Capability,
 ) -> TransportSocket {
-    let alpn: &[&str] = match (capability, carries) {
-        // An Envoy speaks what its caller speaks whatever is negotiated, so it names no version; the server looks.
-        (Capability::Envoy, _) | (_, Carries::Bytes) => &["istio"],
-        (Capability::Catamaran, Carries::Http2) => &["istio-h2", "istio", "h2"],
-        (Capability::Catamaran, Carries::Http) => {
-            &["istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1"]
-        }
+    let alpn: &[&str] = match carries {
+        // It speaks what its caller speaks whatever is negotiated, so it names no version; the server looks.
+        Carries::Bytes | Carries::AsCaller => &["istio"],
+        Carries::Http2 => &["istio-h2", "istio", "h2"],
+        Carries::Http => &["istio-h2", "istio-http/1.1", "istio", "h2", "http/1.1"],
     };
     let names = match allowed {
         [] => vec![uri(MatchPattern::Exact(NOBODY.to_owned()))],

@@ -32,6 +32,11 @@ const STREAM: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/StreamAggregatedResources";
 const DELTA: &str =
     "/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
+/// A gRPC method of [`AggregatedDiscoveryService`], as a path: for who passes its streams on unread.
+pub const AGGREGATED_METHODS: [&str; 2] = [STREAM, DELTA];
+const SECRETS: &str = "envoy.service.secret.v3.SecretDiscoveryService";
+const STREAM_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/StreamSecrets";
+const DELTA_SECRETS: &str = "/envoy.service.secret.v3.SecretDiscoveryService/DeltaSecrets";
 const CERTIFICATES: &str = "istio.v1.auth.IstioCertificateService";
 const CREATE: &str = "/istio.v1.auth.IstioCertificateService/CreateCertificate";
 
@@ -53,6 +58,21 @@ pub trait AggregatedDiscoveryService: Send + Sync + 'static {
     ) -> impl Future<Output = Result<Response<Responses<DeltaDiscoveryResponse>>, Status>> + Send;
 }
 
+/// `envoy.service.secret.v3.SecretDiscoveryService`, but for its unary method
+pub trait SecretDiscoveryService: Send + Sync + 'static {
+    /// State of the world: each response holds all secrets that were asked for.
+    fn stream_secrets(
+        &self,
+        request: Request<Streaming<DiscoveryRequest>>,
+    ) -> impl Future<Output = Result<Response<Responses<DiscoveryResponse>>, Status>> + Send;
+
+    /// Each response holds what changed.
+    fn delta_secrets(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> impl Future<Output = Result<Response<Responses<DeltaDiscoveryResponse>>, Status>> + Send;
+}
+
 /// `istio.v1.auth.IstioCertificateService`
 pub trait IstioCertificateService: Send + Sync + 'static {
     fn create_certificate(
@@ -63,6 +83,12 @@ pub trait IstioCertificateService: Send + Sync + 'static {
 
 /// Serves an [`AggregatedDiscoveryService`].
 pub struct AggregatedDiscoveryServer<S> {
+    service: Arc<S>,
+    message_limit: usize,
+}
+
+/// Serves a [`SecretDiscoveryService`].
+pub struct SecretDiscoveryServer<S> {
     service: Arc<S>,
     message_limit: usize,
 }
@@ -112,6 +138,7 @@ server!(
     AggregatedDiscoveryService,
     DISCOVERY
 );
+server!(SecretDiscoveryServer, SecretDiscoveryService, SECRETS);
 server!(
     IstioCertificateServer,
     IstioCertificateService,
@@ -149,6 +176,45 @@ where
                 let call = Call(move |request| {
                     let service = service.clone();
                     async move { service.delta_aggregated_resources(request).await }
+                });
+                Ok(server_end(message_limit).streaming(call, request).await)
+            }),
+            path => Box::pin(std::future::ready(Ok(no_such_method(path)))),
+        }
+    }
+}
+
+impl<S, B> Service<http::Request<B>> for SecretDiscoveryServer<S>
+where
+    S: SecretDiscoveryService,
+    B: Body + Send + 'static,
+    B::Error: Into<StdError> + Send + 'static,
+{
+    type Response = http::Response<tonic::body::Body>;
+    type Error = Infallible;
+    type Future = BoxFuture<Self::Response, Self::Error>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<B>) -> Self::Future {
+        let Self {
+            service,
+            message_limit,
+        } = self.clone();
+        match request.uri().path() {
+            STREAM_SECRETS => Box::pin(async move {
+                let call = Call(move |request| {
+                    let service = service.clone();
+                    async move { service.stream_secrets(request).await }
+                });
+                Ok(server_end(message_limit).streaming(call, request).await)
+            }),
+            DELTA_SECRETS => Box::pin(async move {
+                let call = Call(move |request| {
+                    let service = service.clone();
+                    async move { service.delta_secrets(request).await }
                 });
                 Ok(server_end(message_limit).streaming(call, request).await)
             }),
@@ -230,6 +296,12 @@ pub struct AggregatedDiscoveryClient<T> {
     inner: tonic::client::Grpc<T>,
 }
 
+/// Asks an `envoy.service.secret.v3.SecretDiscoveryService`.
+#[derive(Clone, Debug)]
+pub struct SecretDiscoveryClient<T> {
+    inner: tonic::client::Grpc<T>,
+}
+
 /// Asks an `istio.v1.auth.IstioCertificateService`.
 #[derive(Clone, Debug)]
 pub struct IstioCertificateClient<T> {
@@ -282,6 +354,28 @@ client!(AggregatedDiscoveryClient {
     ) -> Result<Response<Streaming<DeltaDiscoveryResponse>>, Status> {
         self.ready().await?;
         let path = PathAndQuery::from_static(DELTA);
+        self.inner.streaming(requests.into_streaming_request(), path, ProstCodec::default()).await
+    }
+});
+
+client!(SecretDiscoveryClient {
+    /// Ends when the server ends it, or after `requests` do and the server has answered.
+    pub async fn stream_secrets(
+        &mut self,
+        requests: impl IntoStreamingRequest<Message = DiscoveryRequest>,
+    ) -> Result<Response<Streaming<DiscoveryResponse>>, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(STREAM_SECRETS);
+        self.inner.streaming(requests.into_streaming_request(), path, ProstCodec::default()).await
+    }
+
+    /// Ends when the server ends it, or after `requests` do and the server has answered.
+    pub async fn delta_secrets(
+        &mut self,
+        requests: impl IntoStreamingRequest<Message = DeltaDiscoveryRequest>,
+    ) -> Result<Response<Streaming<DeltaDiscoveryResponse>>, Status> {
+        self.ready().await?;
+        let path = PathAndQuery::from_static(DELTA_SECRETS);
         self.inner.streaming(requests.into_streaming_request(), path, ProstCodec::default()).await
     }
 });

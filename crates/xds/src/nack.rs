@@ -84,12 +84,48 @@ pub(crate) fn read(kind: TypeUrlKind, message: &str) -> Option<Vec<(String, Stri
     })
 }
 
+/// What an Envoy begins the text of a whole message with; what follows it is not stable, and may be long.
+const DUMP: &str = "goo.gle/debug";
+
+/// A message of Envoy's without the text of the message that it is about, and the name that stands in that text.
+///
+/// What breaks a rule of the format is written out in full, before the reason; the reason is what a person needs, and in the
+/// text the names of others may stand.
+pub(crate) fn without_dump(message: &str) -> (String, Option<&str>) {
+    let Some((before, dump)) = message.split_once(DUMP) else {
+        return (message.to_owned(), None);
+    };
+    let named = dump.lines().find_map(|line| {
+        let quoted = line
+            .strip_prefix("name: \"")
+            .or_else(|| line.strip_prefix("cluster_name: \""))?;
+        quoted.strip_suffix('"')
+    });
+    let reason = match dump.rsplit_once("\n: ") {
+        Some((_, after)) => format!("{before}{after}"),
+        // The reason stands before it, and it is what the reason is about.
+        None => {
+            let text = dump
+                .split_once(char::is_whitespace)
+                .map_or("", |(_, text)| text);
+            format!("{before}{}", text.trim_start())
+        }
+    };
+    (reason, named)
+}
+
 /// Those of `names` that stand as a whole word in a message of Envoy's, such as
-/// `Error adding/updating cluster(s) outbound|80||a: reason`.
+/// `Error adding/updating cluster(s) outbound|80||a: reason`. A name that is a number must be called a route: other numbers
+/// are figures.
 pub(crate) fn names_in<'a>(
     message: &str,
     names: impl Iterator<Item = &'a Arc<str>>,
 ) -> Vec<Arc<str>> {
+    let (message, named) = without_dump(message);
+    if let Some(named) = named {
+        let mut names = names.filter(|name| &***name == named);
+        return names.next().cloned().into_iter().collect();
+    }
     let part_of_name = |c: char| c.is_alphanumeric() || "|._-*/".contains(c);
     let stands_in = |name: &str| {
         !name.is_empty()
@@ -103,7 +139,9 @@ pub(crate) fn names_in<'a>(
                     Some(c) => !part_of_name(c),
                     None => true,
                 };
-                !before.is_some_and(part_of_name) && ends
+                let is_figure = name.bytes().all(|byte| byte.is_ascii_digit())
+                    && !message[..at].ends_with("route ");
+                !before.is_some_and(part_of_name) && ends && !is_figure
             })
     };
     names.filter(|name| stands_in(name)).cloned().collect()

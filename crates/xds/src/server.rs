@@ -10,6 +10,8 @@ use catamaran_wire::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
     Resource as WireResource,
 };
+use catamaran_wire::endpoint::ClusterLoadAssignment;
+use catamaran_wire::route::RouteConfiguration;
 use catamaran_wire::well_known::Status;
 
 use self::holding::{Held, Holding, Interest};
@@ -246,6 +248,14 @@ struct InFlight {
 struct Sent {
     resource: Arc<Resource>,
     before: Held,
+}
+
+/// How much of a kind's work goes out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Part {
+    All,
+    /// Only what the client asked for and must hear.
+    Asked,
 }
 
 /// What a client should hold under a name.
@@ -552,6 +562,9 @@ impl ServerSession {
                 .iter()
                 .map(|resource| resource.name.clone())
                 .collect();
+            if !state.interest.wildcard {
+                state.forced = state.dirty.clone();
+            }
             self.kinds.insert(kind, state);
             return;
         }
@@ -630,7 +643,7 @@ impl ServerSession {
         if let Some(named) = nack::read(kind, message) {
             return self.refuse_named(kind, flight, named.into_iter().collect(), message, out);
         }
-        let reason = nack::one_line(message);
+        let reason = nack::one_line(&nack::without_dump(message).0);
         let sent = flight.set.iter().map(|sent| &sent.resource.name);
         let culprits: BTreeSet<Arc<str>> = match &flight.set[..] {
             [alone] => [alone.resource.name.clone()].into(),
@@ -773,7 +786,12 @@ impl ServerSession {
                 instead: Some(instead),
                 ..
             }) => Want::This(instead.clone()),
-            Some(_) => Want::Nothing,
+            Some(_) => match self.peer {
+                Peer::Catamaran => Want::Nothing,
+                Peer::Envoy => {
+                    empty(kind, name).map_or(Want::Nothing, |empty| Want::This(Arc::new(empty)))
+                }
+            },
         }
     }
 
@@ -799,11 +817,14 @@ impl ServerSession {
                 let until = state.blocked_since.get_or_insert(now).after(MAKE_WAIT);
                 if now < until {
                     out.wake(until);
+                    if self.keeps_an_answer_back(kind) {
+                        self.send(kind, Part::Asked, now, out);
+                    }
                     continue;
                 }
                 self.awaited.clear();
             }
-            self.send(kind, now, out);
+            self.send(kind, Part::All, now, out);
         }
     }
 
@@ -894,12 +915,33 @@ impl ServerSession {
         }
     }
 
-    fn send(&mut self, kind: TypeUrlKind, now: Timestamp, out: &mut Outputs) {
+    /// Whether the client answers a response of clusters only when it has the endpoints that it asked for. An Envoy does, and
+    /// more clusters may wait for that answer: the next part of a large mesh, or of one in which a culprit is looked for.
+    fn keeps_an_answer_back(&self, kind: TypeUrlKind) -> bool {
+        let in_flight = |kind| {
+            self.kinds
+                .get(&kind)
+                .is_some_and(|state| state.in_flight.is_some())
+        };
+        self.peer == Peer::Envoy
+            && kind == TypeUrlKind::Endpoints
+            && in_flight(TypeUrlKind::Cluster)
+            && self
+                .kinds
+                .get(&kind)
+                .is_some_and(|state| !state.forced.is_empty())
+    }
+
+    fn send(&mut self, kind: TypeUrlKind, part: Part, now: Timestamp, out: &mut Outputs) {
         let Some(mut state) = self.kinds.remove(&kind) else {
             return;
         };
-        while state.has_work() {
-            let flight = self.load(kind, &mut state, now);
+        let due = |state: &Kind| match part {
+            Part::All => state.has_work(),
+            Part::Asked => !state.forced.is_empty(),
+        };
+        while due(&state) {
+            let flight = self.load(kind, &mut state, part, now);
             if flight.set.is_empty() && flight.removed.is_empty() && !state.answer_due {
                 continue;
             }
@@ -915,11 +957,14 @@ impl ServerSession {
         self.kinds.insert(kind, state);
     }
 
-    /// Takes the next part of the work: a group of suspects alone, or all that is dirty.
-    fn load(&self, kind: TypeUrlKind, state: &mut Kind, now: Timestamp) -> InFlight {
-        let moving: Vec<Arc<str>> = match state.suspects.pop_front() {
-            Some(group) => group.into_iter().map(|(name, _)| name).collect(),
-            None => state.dirty.union(&state.forced).cloned().collect(),
+    /// Takes the next part of the work: a group of suspects alone, or all that is dirty; or only what was asked for.
+    fn load(&self, kind: TypeUrlKind, state: &mut Kind, part: Part, now: Timestamp) -> InFlight {
+        let moving: Vec<Arc<str>> = match part {
+            Part::Asked => state.forced.iter().cloned().collect(),
+            Part::All => match state.suspects.pop_front() {
+                Some(group) => group.into_iter().map(|(name, _)| name).collect(),
+                None => state.dirty.union(&state.forced).cloned().collect(),
+            },
         };
         let limit = match self.protocol {
             Protocol::Delta => RESPONSE_LIMIT,
@@ -1077,6 +1122,30 @@ fn check_names(kind: TypeUrlKind, names: &[String]) -> Result<(), SessionError> 
     match names.iter().any(|name| name.len() > NAME_LIMIT) {
         true => Err(SessionError::Name { kind }),
         false => Ok(()),
+    }
+}
+
+/// What an Envoy is told in the place of a refused resource of which no version was accepted yet. It does not take routes for
+/// absent whatever it is told, nor endpoints in the state of the world, and starts nothing that waits for them.
+fn empty(kind: TypeUrlKind, name: &str) -> Option<Resource> {
+    match kind {
+        TypeUrlKind::Endpoints => Some(Resource::new(
+            kind,
+            name,
+            &ClusterLoadAssignment {
+                cluster_name: name.to_owned(),
+                ..ClusterLoadAssignment::default()
+            },
+        )),
+        TypeUrlKind::Route => Some(Resource::new(
+            kind,
+            name,
+            &RouteConfiguration {
+                name: name.to_owned(),
+                ..RouteConfiguration::default()
+            },
+        )),
+        _ => None,
     }
 }
 

@@ -6,16 +6,16 @@ use std::time::Duration;
 
 use catamaran_e2e::{Fleet, Said};
 
-const SLEEP_LOOP: &str = "for i in $(seq 1 10); do curl -s helloworld:5000/hello; done;";
+pub(crate) const SLEEP_LOOP: &str = "for i in $(seq 1 10); do curl -s helloworld:5000/hello; done;";
 
-fn manifest(name: &str) -> String {
+pub(crate) fn manifest(name: &str) -> String {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let path = root.join("../examples/five-steps").join(name);
     path.canonicalize().unwrap().display().to_string()
 }
 
 /// Steps 1 to 4 on two networks.
-fn two_clusters(isolation: &str) -> Fleet {
+pub(crate) fn two_clusters(isolation: &str) -> Fleet {
     let fleet = Fleet::empty();
     for line in [
         &format!("cluster create cluster-1 --network vpc-1 --isolation {isolation}") as &str,
@@ -47,7 +47,7 @@ fn two_clusters(isolation: &str) -> Fleet {
 }
 
 /// Waits until pods of both versions are ready and known to the caller's sidecar.
-fn both_versions_answer(fleet: &Fleet, cluster: &str) {
+pub(crate) fn both_versions_answer(fleet: &Fleet, cluster: &str) {
     let line = format!("verify helloworld:5000/hello --from {cluster}/deploy/sleep -n 10 -o json");
     fleet.until(Duration::from_secs(60), &line, |said| {
         let report = (said.code == 0).then(|| said.json())?;
@@ -56,11 +56,11 @@ fn both_versions_answer(fleet: &Fleet, cluster: &str) {
     });
 }
 
-fn call(fleet: &Fleet, cluster: &str, script: &str) -> Said {
+pub(crate) fn call(fleet: &Fleet, cluster: &str, script: &str) -> Said {
     fleet.run(["exec", cluster, "deploy/sleep", "--", "sh", "-c", script])
 }
 
-fn versions(said: &Said) -> BTreeMap<String, usize> {
+pub(crate) fn versions(said: &Said) -> BTreeMap<String, usize> {
     let mut counts = BTreeMap::new();
     for line in said.out.lines() {
         let version = line

@@ -7,6 +7,7 @@ use catamaran_model::{
     ClusterDomain, ClusterId, MeshName, Namespace, PodName, ServiceAccount, TrustDomain,
 };
 use catamaran_process::Process;
+use catamaran_proxy::envoy::{Beside, Variant, run_beside};
 use catamaran_proxy::{Capture, Config, Role};
 
 use super::control_plane::process_config;
@@ -70,6 +71,18 @@ pub(crate) struct Args {
     /// Where the access log goes; standard output when not said.
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
+    /// Carry nothing: serve certificates and configuration at this socket to an Envoy, and names to its workload.
+    #[arg(long, value_name = "FILE")]
+    sds: Option<PathBuf>,
+    /// Write what the Envoy is to be started with, once it can be.
+    #[arg(long, value_name = "FILE", requires = "sds")]
+    envoy_bootstrap: Option<PathBuf>,
+    /// Tell the Envoy what changed; this is the usual way.
+    #[arg(long, requires = "sds", conflicts_with = "sotw")]
+    delta: bool,
+    /// Tell the Envoy everything of a kind each time.
+    #[arg(long, requires = "sds")]
+    sotw: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -82,6 +95,18 @@ enum How {
 
 /// Threads when none are said: small, since a machine runs many proxies.
 const WORKERS: NonZeroUsize = NonZeroUsize::MIN;
+
+/// The Envoy to stand beside, if it is for one.
+fn beside(args: &Args) -> Option<Beside> {
+    Some(Beside {
+        socket: args.sds.clone()?,
+        bootstrap: args.envoy_bootstrap.clone(),
+        variant: match args.sotw {
+            true => Variant::StateOfTheWorld,
+            false => Variant::Delta,
+        },
+    })
+}
 
 fn config(args: Args, role: Role) -> Config {
     Config {
@@ -120,7 +145,10 @@ pub(crate) async fn run(args: Args, role: Role) -> Outcome {
         Role::Gateway => "gateway",
     };
     let process = Process::start(process_config(name));
-    let started = catamaran_proxy::run(config(args, role), &process).await;
+    let started = match beside(&args) {
+        Some(beside) => run_beside(config(args, role), beside, &process).await,
+        None => catamaran_proxy::run(config(args, role), &process).await,
+    };
     started.map_err(|error| Failure::Program(error.to_string()))?;
     Ok(ExitCode::from(process.until_stopped().await.exit_code()))
 }

@@ -3,7 +3,7 @@
 use catamaran_control_plane::{ProxyStatus, State, Status};
 use catamaran_model::TrustDomain;
 use catamaran_wire::core::Node;
-use catamaran_wire::discovery::DiscoveryRequest;
+use catamaran_wire::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
 use catamaran_wire::grpc::AggregatedDiscoveryClient;
 use catamaran_xds::TypeUrlKind;
 use tokio::sync::mpsc;
@@ -229,6 +229,36 @@ async fn the_state_of_the_world_is_told_to_who_asks_so() {
         .unwrap();
     assert_eq!(endpoints.type_url, TypeUrlKind::Endpoints.url());
     assert_eq!(endpoints.resources.len(), 1);
+    plane.stop().await;
+}
+
+/// The agent asks for the names that its Envoy does not ask for; it is no second proxy.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_beside_an_envoy_hears_names_and_is_not_counted() {
+    let (fleet, cluster, plane) = one_cluster().await;
+    let (channel, mut proxy) = sleep(&fleet, &cluster, &plane).await;
+    proxy.ready().await;
+    let (requests, out) = mpsc::channel(8);
+    let ask = |node: Option<Node>, nonce: &str| DeltaDiscoveryRequest {
+        node,
+        type_url: TypeUrlKind::Names.url().into(),
+        response_nonce: nonce.into(),
+        ..Default::default()
+    };
+    let node = Node {
+        user_agent_name: "catamaran-agent".into(),
+        ..sidecar("default/sleep", "sleep-1")
+    };
+    requests.send(ask(Some(node), "")).await.unwrap();
+    let mut client = AggregatedDiscoveryClient::new(channel);
+    let stream = client.delta_aggregated_resources(ReceiverStream::new(out));
+    let mut responses = stream.await.unwrap().into_inner();
+    let names = soon("names", responses.message()).await.unwrap().unwrap();
+    assert_eq!(names.type_url, TypeUrlKind::Names.url());
+    assert_eq!(names.resources.len(), 1);
+    requests.send(ask(None, &names.nonce)).await.unwrap();
+    let proxies = plane.status().await.proxies;
+    assert_eq!((proxies.connected, proxies.current), (1, 1));
     plane.stop().await;
 }
 

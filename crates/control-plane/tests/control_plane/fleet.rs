@@ -72,16 +72,7 @@ impl Fleet {
             fleet: self.dir.path().to_owned(),
         };
         made.authority(root);
-        let spec = MeshSpec {
-            name: mesh(of),
-            region: Some(Region::new(format!("region-of-{name}")).unwrap()),
-            version: None,
-            trust_domain: TrustDomain::default(),
-            domain: ClusterDomain::default(),
-            mtls: MtlsMode::Strict,
-            failover: FailoverMode::Spread,
-        };
-        write::put_mesh(&made.dir, &spec).unwrap();
+        made.settings(MtlsMode::Strict);
         made.member(name, None);
         made
     }
@@ -95,6 +86,20 @@ pub(crate) struct Cluster {
 }
 
 impl Cluster {
+    /// What the instance says of itself.
+    pub(crate) fn settings(&self, mtls: MtlsMode) {
+        let spec = MeshSpec {
+            name: self.mesh.clone(),
+            region: Some(Region::new(format!("region-of-{}", self.name)).unwrap()),
+            version: None,
+            trust_domain: TrustDomain::default(),
+            domain: ClusterDomain::default(),
+            mtls,
+            failover: FailoverMode::Spread,
+        };
+        write::put_mesh(&self.dir, &spec).unwrap();
+    }
+
     /// Puts an intermediate of `root` into `private/cacerts`.
     pub(crate) fn authority(&self, root: &Root) -> CaCerts {
         let made = root

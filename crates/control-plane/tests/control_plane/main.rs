@@ -4,6 +4,7 @@ use std::time::Duration;
 
 mod client;
 mod discovery;
+mod envoy;
 mod fleet;
 mod peers;
 mod trust;

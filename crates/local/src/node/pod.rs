@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use catamaran_model::{MeshSpec, Namespace, PodName, ServiceAccount, SpiffeId, Timestamp};
 use nix::sys::signal::Signal;
 
+use super::carrier::{Carrier, carrier, find_envoy};
 use super::probe::{Look, look};
 use super::process::Process;
 use super::record::{ContainerRecord, PodRecord, Stage};
@@ -21,8 +22,8 @@ use crate::fleet::{Cluster, Fleet, Isolation, PodDir};
 use crate::launch::LaunchSpec;
 use crate::netns::{Network, Place, capture};
 use crate::object::{
-    self, Condition, Container, ContainerStatus, Kind, Metadata, NumberOrName, Object, ObjectKey,
-    PROXY_CONTAINER, PodObject, PodStatus, Probe, SecretObject,
+    self, Condition, Container, ContainerStatus, ENVOY_CONTAINER, Kind, Metadata, NumberOrName,
+    Object, ObjectKey, PROXY_CONTAINER, PROXY_CONTAINERS, PodObject, PodStatus, SecretObject,
 };
 
 /// The longest pause between two starts of a container.
@@ -41,6 +42,12 @@ const GRACE: Duration = Duration::from_secs(30);
 const DRAIN: Duration = Duration::from_secs(15);
 /// How often a sidecar that is not ready gets a new token, when its last one is used or has ended.
 const TOKEN_PERIOD: Duration = Duration::from_secs(10);
+
+/// Threads of an Envoy that carry connections: as many as of our own proxy.
+const ENVOY_WORKERS: &str = "1";
+
+/// Where an Envoy's admin interface is, in its pod.
+const ENVOY_ADMIN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 15000);
 
 /// What pods see of the node.
 pub(crate) struct World<'a> {
@@ -90,6 +97,9 @@ pub(crate) struct Pod {
     token_at: Option<Instant>,
     /// Whether it was ever in a slice as ready: only then somebody may still call it when it leaves.
     was_ready: bool,
+    /// Whether an Envoy that lives has been made ready by its agent. From then on the pod is as ready as the Envoy says, whether
+    /// the agent lives or not.
+    agent_did_its_part: bool,
     volumes: BTreeMap<String, PathBuf>,
 }
 
@@ -115,6 +125,7 @@ impl Pod {
         Some(Pod {
             containers: record.containers.iter().map(adopt).collect(),
             was_ready: record.ready,
+            agent_did_its_part: record.ready,
             volumes: BTreeMap::new(),
             token_at: None,
             namespace,
@@ -130,8 +141,14 @@ impl Pod {
         sidecar: bool,
     ) -> Vec<ContainerRecord> {
         let proxy = sidecar.then_some(PROXY_CONTAINER);
+        // What cannot be understood is said when the pod is to be started.
+        let envoy = matches!(
+            carrier(&template.metadata.annotations),
+            Ok(Carrier::Envoy { .. })
+        );
+        let envoy = (sidecar && envoy).then_some(ENVOY_CONTAINER);
         let apps = template.spec.containers.iter().map(|c| c.name.as_str());
-        (proxy.into_iter().chain(apps))
+        (proxy.into_iter().chain(envoy).chain(apps))
             .map(|name| ContainerRecord {
                 name: name.into(),
                 process: None,
@@ -181,9 +198,30 @@ impl Pod {
             .log(&self.namespace, &self.name, container)
     }
 
+    /// How many of its containers are the sidecar's or gateway's; they come first, and the one that is asked for all of them
+    /// is the first.
+    fn proxies(&self) -> usize {
+        let containers = self.record.containers.iter();
+        containers
+            .take_while(|c| PROXY_CONTAINERS.contains(&c.name.as_str()))
+            .count()
+    }
+
     /// Whether a container is the app's, not the sidecar or gateway.
     fn is_app(&self, n: usize) -> bool {
-        !(self.record.sidecar && n == 0)
+        n >= self.proxies()
+    }
+
+    /// Whether a container is an Envoy.
+    fn is_envoy(&self, n: usize) -> bool {
+        self.record.containers[n].name == ENVOY_CONTAINER
+    }
+
+    /// An Envoy's agent ends it. One whose agent is gone is told by us.
+    fn end_lonely_envoy(&self) {
+        if self.proxies() > 1 && !self.containers[0].process.alive() {
+            self.containers[1].process.signal(Signal::SIGTERM);
+        }
     }
 
     /// Begins its way out.
@@ -220,7 +258,11 @@ impl Pod {
             }
             _ => self.go(world),
         };
-        let all = self.containers.iter().all(|c| c.ready && c.process.alive());
+        let up = |c: &Running| c.ready && c.process.alive();
+        self.agent_did_its_part &= self.proxies() > 1 && self.containers[1].process.alive();
+        self.agent_did_its_part |= self.proxies() > 1 && up(&self.containers[0]);
+        let spared = usize::from(self.agent_did_its_part);
+        let all = self.containers[spared..].iter().all(up);
         self.record.ready =
             self.record.stage == Stage::Living && all && !self.containers.is_empty();
         self.was_ready |= self.record.ready;
@@ -269,8 +311,11 @@ impl Pod {
             return !alive(self, false);
         }
         if alive(self, false) {
+            self.end_lonely_envoy();
             if spent >= grace.min(DRAIN) {
-                self.containers[0].process.kill();
+                for n in 0..self.proxies() {
+                    self.containers[n].process.kill();
+                }
             }
             return false;
         }
@@ -339,6 +384,12 @@ impl Pod {
                 ));
                 continue;
             }
+            if self.is_envoy(n) && !self.dir.envoy_bootstrap().is_file() {
+                waiting = waiting.and(Err(
+                    "waiting for what its Envoy is to be started with".into()
+                ));
+                continue;
+            }
             if let Err(reason) = self.start(n, world) {
                 self.containers[n]
                     .process
@@ -373,6 +424,14 @@ impl Pod {
                     "the root certificate {} is not there yet",
                     root.display()
                 ));
+            }
+            if let Carrier::Envoy { .. } = carrier(&self.record.template.metadata.annotations)? {
+                if world.network.is_none() {
+                    return Err("it wants an Envoy, which needs connections to be captured; make the fleet with --isolation netns".into());
+                }
+                find_envoy().map_err(|why| {
+                    format!("it wants an Envoy, and there is none: {why}; set it, and start the cluster's node again")
+                })?;
             }
         }
         for container in &spec.containers {
@@ -409,6 +468,7 @@ impl Pod {
     fn start(&mut self, n: usize, world: &World<'_>) -> Result<(), String> {
         let spec = match self.is_app(n) {
             true => self.app_spec(n, world)?,
+            false if self.is_envoy(n) => self.envoy_spec(world)?,
             false => self.proxy_spec(world)?,
         };
         let name = self.record.containers[n].name.clone();
@@ -454,7 +514,7 @@ impl Pod {
     }
 
     fn app_spec(&self, n: usize, world: &World<'_>) -> Result<LaunchSpec, String> {
-        let first = usize::from(self.record.sidecar);
+        let first = self.proxies();
         let container = &self.record.template.spec.containers[n - first];
         let mut spec = self.base(world)?;
         spec.argv = image::argv(container, &world.config.program, &self.record.name)?;
@@ -531,6 +591,13 @@ impl Pod {
         ];
         spec.argv = vec![world.config.program.display().to_string()];
         spec.argv.extend(words.map(str::to_owned));
+        if let Carrier::Envoy { sotw } = carrier(&self.record.template.metadata.annotations)? {
+            let socket = PodDir::AGENT_SOCKET;
+            let bootstrap = PodDir::ENVOY_BOOTSTRAP;
+            let how = if sotw { "--sotw" } else { "--delta" };
+            let words = ["--sds", socket, "--envoy-bootstrap", bootstrap, how];
+            spec.argv.extend(words.map(str::to_owned));
+        }
         if !self.gateway() && !netns {
             spec.argv.extend([
                 "--app".into(),
@@ -540,6 +607,29 @@ impl Pod {
         spec.env.extend(super::inherited());
         spec.cwd = folder;
         spec.user = user;
+        Ok(spec)
+    }
+
+    /// The Envoy runs where its agent does, as the same user.
+    fn envoy_spec(&self, world: &World<'_>) -> Result<LaunchSpec, String> {
+        let mut spec = self.base(world)?;
+        let bootstrap = fs::read_to_string(self.dir.envoy_bootstrap())
+            .map_err(|e| format!("reading what its Envoy is to be started with: {e}"))?;
+        spec.argv = vec![find_envoy()?.display().to_string()];
+        let words = [
+            // Not its file: an Envoy reads only files to which its user may pass through all folders.
+            "--config-yaml",
+            &bootstrap,
+            // Envoys of one machine would find each other through it.
+            "--disable-hot-restart",
+            "--concurrency",
+            ENVOY_WORKERS,
+            "--log-level",
+            "warning",
+        ];
+        spec.argv.extend(words.map(str::to_owned));
+        spec.cwd = self.dir.proxy();
+        spec.user = Pod::user(world);
         Ok(spec)
     }
 
@@ -560,7 +650,7 @@ impl Pod {
 
     /// Probes a running container when it is time.
     fn look_after(&mut self, n: usize, world: &World<'_>) {
-        if !self.is_app(n) && !self.containers[n].ready {
+        if n == 0 && self.record.sidecar && !self.containers[n].ready {
             self.renew_token(world);
         }
         let plan = self.plan(n, world);
@@ -625,10 +715,14 @@ impl Pod {
     /// How a container is looked at, how often (before and after it is ready), and how long an answer may take.
     fn plan(&self, n: usize, world: &World<'_>) -> Option<(Look, (Duration, Duration), Duration)> {
         let second = Duration::from_secs(1);
+        if self.is_envoy(n) {
+            let look = Look::Http(ENVOY_ADMIN, "/ready".into());
+            return Some((look, PROXY_PERIOD, second));
+        }
         if !self.is_app(n) {
             return Some((Look::Admin(self.dir.admin_socket()), PROXY_PERIOD, second));
         }
-        let container = &self.record.template.spec.containers[n - usize::from(self.record.sidecar)];
+        let container = &self.record.template.spec.containers[n - self.proxies()];
         let app = self.app_address(world);
         let port = |port: &NumberOrName| port_number(container, port);
         match &container.readiness_probe {
@@ -688,12 +782,10 @@ impl Pod {
 
     /// Takes in what a probe found.
     pub(crate) fn looked(&mut self, looked: &Looked) {
-        let probe = (looked
-            .container
-            .checked_sub(usize::from(self.record.sidecar)))
-        .and_then(|n| self.record.template.spec.containers.get(n))
-        .and_then(|container| container.readiness_probe.clone())
-        .unwrap_or_else(Probe::default);
+        let probe = (looked.container.checked_sub(self.proxies()))
+            .and_then(|n| self.record.template.spec.containers.get(n))
+            .and_then(|container| container.readiness_probe.clone())
+            .unwrap_or_default();
         let Some(container) = self.containers.get_mut(looked.container) else {
             return;
         };

@@ -8,6 +8,7 @@ use http::header::{
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Method, Request, Uri, Version};
+use http_body::Body;
 
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub(crate) const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -36,6 +37,12 @@ pub(crate) enum HeadError {
     /// A path that does not begin with a slash.
     #[error("the request's path does not begin with /")]
     BadPath,
+    /// A transfer coding other than `chunked`, once: whoever undoes it another way would read another request.
+    #[error("the request has a transfer coding that is not implemented")]
+    Coding,
+    /// More than the chain takes.
+    #[error("the request's head is larger than is taken here")]
+    TooLarge,
 }
 
 impl HeadError {
@@ -43,6 +50,8 @@ impl HeadError {
     pub(crate) fn status(self) -> u16 {
         match self {
             HeadError::Connect => 405,
+            HeadError::TooLarge => 431,
+            HeadError::Coding => 501,
             _ => 400,
         }
     }
@@ -73,6 +82,9 @@ impl Head {
             _ => return Err(HeadError::BadPath),
         };
         let version = request.version();
+        if !is_framed_as_we_know(request.headers()) {
+            return Err(HeadError::Coding);
+        }
         let mut headers = std::mem::take(request.headers_mut());
         headers.remove(HOST);
         let upgrade = if version == Version::HTTP_11 && names(&headers, CONNECTION, b"upgrade") {
@@ -96,14 +108,27 @@ impl Head {
         })
     }
 
+    /// How many bytes it has, about as HTTP/1.1 writes it.
+    pub(crate) fn size(&self) -> usize {
+        let headers = self.headers.iter();
+        let headers: usize = headers
+            .map(|(name, value)| name.as_str().len() + value.len() + 4)
+            .sum();
+        headers + self.path.as_str().len() + self.authority.len() + 32
+    }
+
     /// The authority as text. It was checked to be one.
     pub(crate) fn authority(&self) -> &str {
         self.authority.to_str().unwrap_or_default()
     }
 
     /// Puts `headers` and this head together as a request of HTTP/1.1.
-    pub(crate) fn http1<B>(&self, mut headers: HeaderMap, body: B) -> Request<B> {
+    pub(crate) fn http1<B: Body>(&self, mut headers: HeaderMap, body: B) -> Request<B> {
         headers.insert(HOST, self.authority.clone());
+        if !body.is_end_stream() && !headers.contains_key(CONTENT_LENGTH) {
+            // said and not left to the codec, which takes it that a GET has no body
+            headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"));
+        }
         join_cookies(&mut headers);
         if let Some(upgrade) = &self.upgrade {
             headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
@@ -193,6 +218,21 @@ fn names(headers: &HeaderMap, name: HeaderName, word: &[u8]) -> bool {
         .iter()
         .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
         .any(|item| item.trim_ascii().eq_ignore_ascii_case(word))
+}
+
+/// Whether there is no transfer coding, or `chunked` alone (RFC 9112, 6.1).
+fn is_framed_as_we_know(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(one), None) => one.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// Whether the connection is to end after this message.
+pub(crate) fn says_close(headers: &HeaderMap) -> bool {
+    names(headers, CONNECTION, b"close")
 }
 
 /// Removes what is for one hop only, and what `Connection` declares to be.

@@ -17,7 +17,8 @@ use catamaran_decide::{
     decide_on, normalize_path, retryable,
 };
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER, UPGRADE,
+    CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER,
+    TRANSFER_ENCODING, UPGRADE,
 };
 use http::uri::PathAndQuery;
 use http::{Method, Request, Response, StatusCode, Version};
@@ -31,8 +32,9 @@ use super::body::{Answer, BodyError, Ending, Original, grpc_status};
 use super::copy::{End, copy};
 use super::head::{
     Head, HeadError, X_ATTEMPT_COUNT, X_FORWARDED_CLIENT_CERT, X_FORWARDED_FOR, X_FORWARDED_PROTO,
-    X_REQUEST_ID, remove_hop,
+    X_REQUEST_ID, remove_hop, says_close,
 };
+use super::linger::Linger;
 use super::pool::{
     CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
     SendError, Shape,
@@ -47,6 +49,8 @@ pub(crate) const CALLER_STREAMS: u32 = 256;
 pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
 /// How long an upgraded connection may be silent.
 pub(crate) const UPGRADED_IDLE: Duration = Duration::from_secs(3600);
+/// The KiB that a head may have when its chain does not say; the codecs watch over that.
+const DEFAULT_HEAD: u32 = 60;
 const LEAST_HEAD: u32 = 16 * 1024;
 const MOST_HEAD: u32 = 1024 * 1024;
 /// Envoy's name, which the API gives to whoever names none; we do not go by it.
@@ -99,7 +103,13 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
     let service = service_fn(move |request| {
         let channel = channel.clone();
         async move {
-            let response = carry(channel, request).await;
+            let closes = version != Version::HTTP_2 && says_close(request.headers());
+            let mut response = carry(channel, request).await;
+            if closes && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+                // the caller asked for it, and gets it (RFC 9112, 9.6)
+                let close = HeaderValue::from_static("close");
+                response.headers_mut().insert(CONNECTION, close);
+            }
             match response.extensions().get() {
                 Some(Untouched) if version == Version::HTTP_2 => {
                     Err(h2::Error::from(h2::Reason::REFUSED_STREAM))
@@ -108,7 +118,6 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             }
         }
     });
-    let stream = TokioIo::new(stream);
     tokio::pin!(drained);
     // an error here is the caller's connection, which has nobody left to be told
     if version == Version::HTTP_2 {
@@ -129,8 +138,8 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
                     .max_concurrent_streams
                     .unwrap_or(CALLER_STREAMS),
             )
-            .auto_date_header(false)
-            .serve_connection(stream, service);
+            .auto_date_header(true)
+            .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
             _ = connection.as_mut() => return,
@@ -142,8 +151,8 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             .timer(TokioTimer::new())
             .header_read_timeout(limits.idle)
             .max_buf_size(limits.head as usize)
-            .auto_date_header(false)
-            .serve_connection(stream, service)
+            .auto_date_header(true)
+            .serve_connection(TokioIo::new(Linger::new(stream)), service)
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
@@ -484,6 +493,15 @@ async fn carry(
             Err(_) => return refuse_head(told, HeadError::BadPath),
         }
     }
+    let authority = http.authority(head.authority(), way);
+    if authority.len() < head.authority.len()
+        && let Ok(authority) = HeaderValue::from_str(authority)
+    {
+        head.authority = authority;
+    }
+    if http.max_head_kib < DEFAULT_HEAD && head.size() > http.max_head_kib as usize * 1024 {
+        return refuse_head(told, HeadError::TooLarge);
+    }
     prepare(&channel, http, &mut head.headers);
     told.request_id = head.headers.get(X_REQUEST_ID).cloned();
 
@@ -500,6 +518,7 @@ async fn carry(
         Err(refused) => {
             let untouched = refused.untouched && channel.direction == Direction::Inbound;
             let mut response = answer_bytes(told, refused.status, refused.body);
+            name_server(http, response.headers_mut());
             if untouched {
                 response.extensions_mut().insert(Untouched);
             }
@@ -512,20 +531,11 @@ async fn carry(
         original.settle();
     }
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        name_server(http, response.headers_mut());
         return switch(told, &exchange.head, caller_upgrade, response);
     }
     remove_hop(response.headers_mut());
-    let ours = match http.server_header {
-        ServerHeader::Overwrite => true,
-        ServerHeader::AppendIfAbsent => !response.headers().contains_key(SERVER),
-        ServerHeader::PassThrough => false,
-    };
-    if ours
-        && &*http.server_name != ENVOY
-        && let Ok(name) = HeaderValue::from_str(&http.server_name)
-    {
-        response.headers_mut().insert(SERVER, name);
-    }
+    name_server(http, response.headers_mut());
     if told.version != Version::HTTP_2 {
         *response.version_mut() = Version::HTTP_11;
     }
@@ -792,6 +802,7 @@ impl Exchange<'_> {
                         headers.remove(HOST);
                         headers.remove(CONNECTION);
                         headers.remove(UPGRADE);
+                        headers.remove(TRANSFER_ENCODING);
                         self.head.headers = headers;
                     }
                 }
@@ -939,6 +950,21 @@ fn prepare(channel: &Channel, http: &Http, headers: &mut HeaderMap) {
     }
 }
 
+/// Names us as the server, where the chain says so and gives us a name: Envoy's own, which stands for none, is not ours to bear.
+fn name_server(http: &Http, headers: &mut HeaderMap) {
+    let ours = match http.server_header {
+        ServerHeader::Overwrite => true,
+        ServerHeader::AppendIfAbsent => !headers.contains_key(SERVER),
+        ServerHeader::PassThrough => false,
+    };
+    if ours
+        && &*http.server_name != ENVOY
+        && let Ok(name) = HeaderValue::from_str(&http.server_name)
+    {
+        headers.insert(SERVER, name);
+    }
+}
+
 /// A UUID of version 4.
 fn request_id(worker: &Worker) -> HeaderValue {
     let bits = (u128::from(worker.lot()) << 64) | u128::from(worker.lot());
@@ -958,7 +984,14 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
     told.flag(Flags::CALLER_PROTOCOL);
     told.cause = Some(error.to_string());
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    answer(told, status, &format!("{error}\n"))
+    let old = told.version != Version::HTTP_2;
+    let mut response = answer(told, status, &format!("{error}\n"));
+    if old {
+        // who says what cannot be read may mean something else by what follows
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(CONNECTION, close);
+    }
+    response
 }
 
 fn refuse(mut told: Box<Told>, reject: &Reject) -> Response<Answer<Box<Told>>> {

@@ -81,15 +81,32 @@ fn a_stock_envoy_speaks_as_its_caller_and_ejects_no_gateway_for_others_answers()
     assert_eq!(enforced(&sleep), Some(100));
     assert_eq!(enforced(&envoy(sleep.clone())), Some(0));
 
-    let (resources, _) = translate(&five_steps().snapshot, &envoy(sleep));
+    let (resources, _) = translate(&five_steps().snapshot, &envoy(sleep.clone()));
     assert_eq!(protocol_of(&resources, HELLOWORLD), "as the caller");
     let tls = upstream_tls(&resources, HELLOWORLD)
         .common_tls_context
         .unwrap();
     assert_eq!(tls.alpn_protocols, ["istio"]);
+    let (resources, _) = translate(
+        &protocols().snapshot,
+        &envoy(sidecar("cluster-1", None, "default", "app")),
+    );
+    let words = |port: u16| {
+        let name = format!("outbound|{port}||app.default.svc.cluster.local");
+        let tls = upstream_tls(&resources, &name).common_tls_context.unwrap();
+        tls.alpn_protocols.join(" ")
+    };
+    let all: Vec<String> = (80..85).map(words).collect();
+    assert_eq!(
+        all,
+        ["istio", "istio-h2 istio h2", "istio", "istio", "istio"]
+    );
+    let (resources, _) = translate(&five_steps().snapshot, &envoy(sleep.clone()));
     let retry = retry_on(&resources, "5000");
     assert_eq!(retry, "connect-failure,refused-stream,reset-before-request");
-    assert_eq!(resources.of_kind(TypeUrlKind::Names).count(), 0);
+    // For its agent, which answers the workload's questions for names.
+    assert_eq!(resources.of_kind(TypeUrlKind::Names).count(), 1);
+    assert_eq!(resources.of_kind(TypeUrlKind::Issuers).count(), 0);
 }
 
 #[test]

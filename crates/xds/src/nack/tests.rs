@@ -76,6 +76,28 @@ fn names_in_a_message_of_envoys_are_whole_words() {
 }
 
 #[test]
+fn a_figure_in_a_message_of_envoys_is_no_route() {
+    let names: Vec<Arc<str>> = ["80", "8080"].map(Arc::from).to_vec();
+    let twice = "Duplicate entry of domain a:80 in route 8080";
+    assert_eq!(names_in(twice, names.iter()), [Arc::from("8080")]);
+    assert!(names_in("value must be less than 80", names.iter()).is_empty());
+}
+
+/// As an Envoy 1.40 said it, shortened.
+#[test]
+fn what_an_envoy_writes_out_is_not_its_reason() {
+    let said = "goo.gle/debugonly    \ncluster_name: \"b\"\nendpoints {\n  name: \"a\"\n  weight {\n  }\n}\n: Proto constraint \
+                validation failed (LoadBalancingWeight: value must be greater than or equal to 1)";
+    let reason = "Proto constraint validation failed (LoadBalancingWeight: value must be greater than or equal to 1)";
+    assert_eq!(without_dump(said), (reason.to_owned(), Some("b")));
+    let names: Vec<Arc<str>> = ["a", "b", "1"].map(Arc::from).to_vec();
+    assert_eq!(names_in(said, names.iter()), [Arc::from("b")]);
+    let short = "Invalid duration: Expected positive duration: goo.gle/debugstr  \nseconds: -1\n";
+    let reason = "Invalid duration: Expected positive duration: seconds: -1\n";
+    assert_eq!(without_dump(short), (reason.to_owned(), None));
+}
+
+#[test]
 fn a_quarantine_forgets_what_was_replaced() {
     let resource = |text: &'static str| {
         Resource::from_bytes(TypeUrlKind::Cluster, "a", text.as_bytes().into())

@@ -142,3 +142,65 @@ fn names_may_be_asked_for_and_dropped() {
     let again = only(session.step(change(&["a"], &[]), Timestamp(7)));
     assert_eq!(names(&again), ["a"], "one that asks again has lost it");
 }
+
+/// A client that answers a response of clusters when it has their endpoints, as an Envoy does, gets them although more clusters
+/// wait for that answer: here, the other half of a response that was refused without a name.
+#[test]
+fn endpoints_that_an_envoy_asks_for_do_not_wait_for_what_waits_for_its_answer() {
+    let endpoints = |name: &str| {
+        Arc::new(Resource::from_bytes(
+            TypeUrlKind::Endpoints,
+            name,
+            Default::default(),
+        ))
+    };
+    let names = ["a", "b", "c", "d"];
+    let current: ResourceSet = names
+        .iter()
+        .flat_map(|name| [cluster(name, "1"), endpoints(name)])
+        .collect();
+    for protocol in [Protocol::Delta, Protocol::StateOfTheWorld] {
+        let current = Arc::new(current.clone());
+        let mut session = ServerSession::new(protocol, Peer::Envoy, "mesh-1", current, "r1".into());
+        let mut say = |kind: TypeUrlKind, names: &[&str], nonce: &str, refuse: bool| {
+            let names = names.iter().map(|name| (*name).to_owned()).collect();
+            let type_url = kind.url().into();
+            let response_nonce = nonce.into();
+            let error_detail = refuse.then(|| Status {
+                message: "bad".into(),
+                ..Status::default()
+            });
+            let input = match protocol {
+                Protocol::Delta => Input::Delta(DeltaDiscoveryRequest {
+                    type_url,
+                    resource_names_subscribe: names,
+                    response_nonce,
+                    error_detail,
+                    ..Default::default()
+                }),
+                Protocol::StateOfTheWorld => Input::Full(DiscoveryRequest {
+                    type_url,
+                    resource_names: names,
+                    response_nonce,
+                    error_detail,
+                    ..Default::default()
+                }),
+            };
+            let out = session.step(input, Timestamp(1));
+            let sent = out.responses.into_iter().map(|response| match response {
+                Response::Delta(sent) => (sent.type_url, sent.nonce, sent.resources.len()),
+                Response::Full(sent) => (sent.type_url, sent.nonce, sent.resources.len()),
+            });
+            sent.collect::<Vec<_>>()
+        };
+        let clusters = TypeUrlKind::Cluster;
+        let all = say(clusters, &[], "", false);
+        let half = say(clusters, &[], &all[0].1, true);
+        assert_eq!((half.len(), half[0].2), (1, 2), "{protocol:?}");
+        let told = say(TypeUrlKind::Endpoints, &["a", "b"], "", false);
+        let url = TypeUrlKind::Endpoints.url().to_owned();
+        assert_eq!(told, [(url, "3".to_owned(), 2)], "{protocol:?}");
+        let rest = say(clusters, &[], &half[0].1, false);
+        assert_eq!(rest[0].0, clusters.url(), "{protocol:?}");
+    }
+}

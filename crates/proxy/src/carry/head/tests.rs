@@ -43,7 +43,7 @@ fn what_is_for_one_hop_stays_there() {
     assert_eq!(left, ["te=trailers", "x-kept=2"]);
     let http2 = head.http2(head.headers.clone(), ());
     assert_eq!(http2.uri().to_string(), "http://hello:5000/a?b");
-    let http1 = head.http1(head.headers.clone(), ());
+    let http1 = head.http1(head.headers.clone(), String::new());
     assert_eq!(http1.uri().to_string(), "/a?b");
     assert_eq!(http1.headers()["host"], "hello:5000");
 }
@@ -56,7 +56,7 @@ fn an_upgrade_is_asked_for_again() {
         ("upgrade", "websocket"),
     ];
     let head = Head::take(&mut request("GET", "/", asked)).unwrap();
-    let sent = head.http1(head.headers.clone(), ());
+    let sent = head.http1(head.headers.clone(), String::new());
     assert_eq!(sent.headers()["connection"], "upgrade");
     assert_eq!(sent.headers()["upgrade"], "websocket");
 }
@@ -100,7 +100,7 @@ fn the_absolute_form_overrides_host() {
 fn pieces_of_a_cookie_are_one_in_http1() {
     let asked = &[("host", "a"), ("cookie", "a=1"), ("cookie", "b=2; c=3")];
     let head = Head::take(&mut request("GET", "/", asked)).unwrap();
-    let sent = head.http1(head.headers.clone(), ());
+    let sent = head.http1(head.headers.clone(), String::new());
     let cookies: Vec<_> = sent.headers().get_all("cookie").iter().collect();
     assert_eq!(cookies, ["a=1; b=2; c=3"]);
     assert_eq!(
@@ -111,4 +111,42 @@ fn pieces_of_a_cookie_are_one_in_http1() {
             .count(),
         2
     );
+}
+
+#[test]
+fn a_body_of_unknown_length_is_framed_whatever_the_method() {
+    let mut request = Request::get("http://a.test/")
+        .header(HOST, "a.test")
+        .body(())
+        .unwrap();
+    let head = Head::take(&mut request).unwrap();
+    let sent = head.http1(head.headers.clone(), String::from("a body"));
+    assert_eq!(sent.headers()[TRANSFER_ENCODING], "chunked");
+    let sent = head.http1(head.headers.clone(), String::new());
+    assert!(
+        !sent.headers().contains_key(TRANSFER_ENCODING),
+        "there is none"
+    );
+}
+
+#[test]
+fn codings_that_are_not_chunked_once_are_refused() {
+    let refused = |values: &[&'static str]| {
+        let mut request = Request::post("/").header(HOST, "a.test").body(()).unwrap();
+        for value in values {
+            let value = HeaderValue::from_static(value);
+            request.headers_mut().append(TRANSFER_ENCODING, value);
+        }
+        Head::take(&mut request).err()
+    };
+    assert_eq!(refused(&["Chunked "]), None);
+    for values in [
+        &["chunked, chunked"][..],
+        &["gzip, chunked"],
+        &["gzip", "chunked"],
+        &["chunked", "chunked"],
+        &[""],
+    ] {
+        assert_eq!(refused(values), Some(HeadError::Coding), "{values:?}");
+    }
 }
