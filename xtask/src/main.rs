@@ -2,6 +2,7 @@
 
 mod bench;
 mod envoy;
+mod fuzz;
 mod machine;
 mod steps;
 
@@ -14,6 +15,8 @@ Usage: cargo xtask COMMAND [ARGS]
   test           everything a change must pass: format, lints, docs, layers, unit and property tests, end-to-end tests
   test FILTER    end-to-end tests whose name contains FILTER, and nothing else
   prove [N]      unit and property tests N times (10), each time with another seed, which is printed
+  fuzz [TARGET] [--for SECONDS]
+                 feed the readers of strangers' bytes from a fuzzer, one or each in turn (180 s each)
   bench [ROW..]  our proxy and Envoy in turn, in release builds: --rounds N (3), --seconds S (3), --quick; --write puts the tables into
                  README.md and docs/performance.md; --profile NAME builds with another profile, --ours FILE takes another binary,
                  --ahead puts it ahead of the machine's other work
@@ -35,6 +38,7 @@ fn main() -> ExitCode {
             Ok(rounds) => steps::prove(rounds),
             Err(_) => Err(format!("prove takes how many rounds, not {rounds:?}")),
         },
+        ["fuzz", ..] => fuzz::run(&words[1..]),
         ["bench", ..] => bench::proxies(&args[1..]),
         ["envoy"] => envoy::ready().map(|path| {
             println!("{}", path.display());

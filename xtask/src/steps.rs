@@ -83,11 +83,21 @@ pub(crate) fn test() -> Result<ExitCode, String> {
         "catamaran-e2e",
         "--exclude",
         "catamaran-judge",
+        "--exclude",
+        "catamaran-hostile",
         "--locked",
         "--no-fail-fast",
     ];
     let seed = [("PROPTEST_RNG_SEED", SEED)];
     report.step("unit, property and layer tests", || cargo(&unit, &seed))?;
+    let hostile = [
+        "test",
+        "-p",
+        "catamaran-hostile",
+        "--locked",
+        "--no-fail-fast",
+    ];
+    report.step("hostile tests", || cargo(&hostile, &[]))?;
     report.step("differential tests against Envoy", || differential(&[]))?;
     report.step("end-to-end tests", || end_to_end(None).map(drop))?;
     report.print();

@@ -168,7 +168,7 @@ fn facts(machine: &Machine, plan: &Plan, seconds: f64) -> String {
     );
     format!(
         "{} rounds of {seconds} s, {}. {} cores of {}, {} GiB, Linux {}. Envoy {envoy}, Catamaran at commit {commit}. \
-         One worker each, TLS 1.3, X25519, P-256, no resumption.\n",
+         One worker each, TLS 1.3, X25519, P-256 keys.\n",
         plan.rounds,
         date(),
         machine.cores,

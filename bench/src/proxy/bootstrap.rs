@@ -53,6 +53,8 @@ pub struct Bootstrap {
     pub admin: SocketAddr,
     /// The next hop.
     pub upstream: SocketAddr,
+    /// Whether TLS sessions may be resumed.
+    pub resume: bool,
     /// Clusters beside the one in use: two endpoints, a TLS context and a virtual host with three domains each.
     pub idle_clusters: usize,
 }
@@ -101,7 +103,7 @@ impl Bootstrap {
                 Speaks::Http2 => "h2",
                 Speaks::Tcp => "istio",
             };
-            cluster["transport_socket"] = upstream_tls(SNI, alpn);
+            cluster["transport_socket"] = upstream_tls(SNI, alpn, self.resume);
         }
         if self.http() {
             let http2 = self.place == Place::Client && self.speaks == Speaks::Http2;
@@ -121,7 +123,7 @@ impl Bootstrap {
                     Speaks::Tcp => json!(["istio"]),
                     Speaks::Http1 | Speaks::Http2 => json!(["h2", "http/1.1"]),
                 };
-                chain["transport_socket"] = downstream_tls(alpn);
+                chain["transport_socket"] = downstream_tls(alpn, self.resume);
             }
             Place::Gateway => {
                 chain["filter_chain_match"] = json!({"server_names": [SNI]});
@@ -212,7 +214,7 @@ fn tcp_filter() -> Json {
     }})
 }
 
-/// TLS 1.3, X25519, no resumed session, and the peer's SPIFFE name is checked. Envoy alone would take X25519MLKEM768.
+/// TLS 1.3, X25519, and the peer's SPIFFE name is checked. Envoy alone would take X25519MLKEM768.
 fn common_tls(alpn: Json, peer: &str) -> Json {
     json!({
         "tls_params": {
@@ -231,21 +233,24 @@ fn common_tls(alpn: Json, peer: &str) -> Json {
     })
 }
 
-fn upstream_tls(sni: &str, alpn: &str) -> Json {
-    json!({"name": "envoy.transport_sockets.tls", "typed_config": {
+fn upstream_tls(sni: &str, alpn: &str, resume: bool) -> Json {
+    let mut tls = json!({"name": "envoy.transport_sockets.tls", "typed_config": {
         "@type": format!("{V3}.transport_sockets.tls.v3.UpstreamTlsContext"),
         "sni": sni,
-        "max_session_keys": 0,
         "common_tls_context": common_tls(json!([alpn]), "server"),
-    }})
+    }});
+    if !resume {
+        tls["typed_config"]["max_session_keys"] = json!(0);
+    }
+    tls
 }
 
-fn downstream_tls(alpn: Json) -> Json {
+fn downstream_tls(alpn: Json, resume: bool) -> Json {
     json!({"name": "envoy.transport_sockets.tls", "typed_config": {
         "@type": format!("{V3}.transport_sockets.tls.v3.DownstreamTlsContext"),
         "require_client_certificate": true,
-        "disable_stateless_session_resumption": true,
-        "disable_stateful_session_resumption": true,
+        "disable_stateless_session_resumption": !resume,
+        "disable_stateful_session_resumption": !resume,
         "common_tls_context": common_tls(alpn, "client"),
     }})
 }
@@ -306,7 +311,7 @@ fn idle_cluster(at: usize) -> Json {
         "outbound_.8080_._.svc-{at}.ns-{}.svc.cluster.local",
         at % 50
     );
-    cluster["transport_socket"] = upstream_tls(&sni, "h2");
+    cluster["transport_socket"] = upstream_tls(&sni, "h2", true);
     cluster["typed_extension_protocol_options"] = protocol(true);
     cluster
 }

@@ -19,8 +19,10 @@ pub enum Row {
     TcpRate,
     /// A gateway between the two, of which only the gateway counts.
     Gateway,
-    /// A new mTLS connection for each request.
+    /// A new mTLS connection for each request; sessions may be resumed.
     Connections,
+    /// A new mTLS connection for each request, each a whole handshake.
+    WholeHandshakes,
     /// Bodies of 1 MiB through a pair that carries bytes.
     BulkTcp,
     /// Bodies of 1 MiB through a pair with HTTP/2.
@@ -89,7 +91,7 @@ const ANSWERS: Figure = Figure {
 
 impl Row {
     /// All of them, in the tables' order.
-    pub const ALL: [Row; 15] = [
+    pub const ALL: [Row; 16] = [
         Row::Http1,
         Row::Http2,
         Row::Http1Rate,
@@ -98,6 +100,7 @@ impl Row {
         Row::TcpRate,
         Row::Gateway,
         Row::Connections,
+        Row::WholeHandshakes,
         Row::BulkTcp,
         Row::BulkHttp2,
         Row::Idle,
@@ -118,6 +121,7 @@ impl Row {
             Row::TcpRate => "tcp-rate",
             Row::Gateway => "gateway",
             Row::Connections => "connections",
+            Row::WholeHandshakes => "handshakes",
             Row::BulkTcp => "bulk-tcp",
             Row::BulkHttp2 => "bulk-h2",
             Row::Idle => "idle",
@@ -138,7 +142,8 @@ impl Row {
             Row::Tcp => "pair, mTLS, TCP, saturated",
             Row::TcpRate => "pair, mTLS, TCP, 3,000 requests/s",
             Row::Gateway => "gateway hop, SNI passthrough",
-            Row::Connections => "new mTLS connections",
+            Row::Connections => "new mTLS connections, resumption allowed",
+            Row::WholeHandshakes => "new mTLS connections, no resumption",
             Row::BulkTcp => "1 MiB bodies, pair, mTLS, TCP",
             Row::BulkHttp2 => "1 MiB bodies, pair, mTLS, HTTP/2",
             Row::Idle => "one idle sidecar",
@@ -163,6 +168,7 @@ impl Row {
             | Row::TcpRate
             | Row::Gateway
             | Row::Connections
+            | Row::WholeHandshakes
             | Row::BulkTcp
             | Row::IdleTcp => Speaks::Tcp,
         }
@@ -202,7 +208,7 @@ impl Row {
                 0.80,
                 0.60,
             )],
-            Row::Connections => vec![Figure {
+            Row::Connections | Row::WholeHandshakes => vec![Figure {
                 more: true,
                 ..figure(
                     "per_cpu_s",

@@ -108,7 +108,7 @@ impl Bench<'_> {
             Row::Http1 | Row::Http2 | Row::Tcp => self.saturated(row, pair, record),
             Row::Http1Rate | Row::Http2Rate | Row::TcpRate => self.at_rate(row, pair, record),
             Row::Gateway => self.gateway(pair, record),
-            Row::Connections => self.connections(pair, record),
+            Row::Connections | Row::WholeHandshakes => self.connections(row, pair, record),
             Row::BulkTcp | Row::BulkHttp2 => self.bulk(row, pair, record),
             Row::Idle => self.alone(0, pair.0, record),
             Row::Clusters => self.alone(CLUSTERS, pair.0, record),
@@ -118,7 +118,12 @@ impl Bench<'_> {
     }
 
     /// Starts the path from its end, so that each next hop is there; the caller's side is the first of the programs.
-    fn path(&self, speaks: Speaks, places: &[Place], pair: Pair) -> Result<Vec<Program>, String> {
+    fn path(
+        &self,
+        (speaks, resume): (Speaks, bool),
+        places: &[Place],
+        pair: Pair,
+    ) -> Result<Vec<Program>, String> {
         let mut upstream = self.backend.address();
         let mut programs = Vec::new();
         for place in places.iter().rev() {
@@ -134,6 +139,7 @@ impl Bench<'_> {
                 listen,
                 admin: free_port()?,
                 upstream,
+                resume,
                 idle_clusters: 0,
             };
             programs.insert(0, self.plan.programs.start(kind, &bootstrap)?);
@@ -143,7 +149,7 @@ impl Bench<'_> {
     }
 
     fn pair(&self, speaks: Speaks, pair: Pair) -> Result<Vec<Program>, String> {
-        self.path(speaks, &[Place::Client, Place::Server], pair)
+        self.path((speaks, true), &[Place::Client, Place::Server], pair)
     }
 
     fn load(
@@ -227,7 +233,7 @@ impl Bench<'_> {
 
     fn gateway(&self, pair: Pair, record: &mut Record) -> Result<(), String> {
         let programs = self.path(
-            Speaks::Tcp,
+            (Speaks::Tcp, true),
             &[Place::Client, Place::Gateway, Place::Server],
             pair,
         )?;
@@ -237,8 +243,12 @@ impl Bench<'_> {
         Ok(())
     }
 
-    fn connections(&self, pair: Pair, record: &mut Record) -> Result<(), String> {
-        let programs = self.pair(Speaks::Tcp, pair)?;
+    fn connections(&self, row: Row, pair: Pair, record: &mut Record) -> Result<(), String> {
+        let programs = self.path(
+            (Speaks::Tcp, row != Row::WholeHandshakes),
+            &[Place::Client, Place::Server],
+            pair,
+        )?;
         let cost = self.load(&programs, BODY, 16, Pace::NewConnections)?;
         record.add("per_cpu_s", cost.loaded.answers as f64 / cost.total());
         take(record, &cost);
@@ -263,6 +273,7 @@ impl Bench<'_> {
             listen: free_port()?,
             admin: free_port()?,
             upstream: self.backend.address(),
+            resume: true,
             idle_clusters,
         };
         let program = self.plan.programs.start(kind, &bootstrap)?;

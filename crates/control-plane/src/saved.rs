@@ -114,27 +114,31 @@ pub(crate) fn read(state: &Path, cluster: &ClusterId) -> Result<SavedShard, Save
         return Err(damaged("it is too large"));
     }
     let bytes = fs::read(&path).map_err(failed)?;
-    let end = bytes
-        .iter()
-        .position(|byte| *byte == b'\n')
-        .ok_or_else(|| damaged("it has no head"))?;
-    let (head, body) = (&bytes[..end], &bytes[end + 1..]);
+    shard(&bytes).map_err(|reason| damaged(&reason))
+}
+
+/// What a file holds, if its head is true.
+fn shard(bytes: &[u8]) -> Result<SavedShard, String> {
+    let end = bytes.iter().position(|byte| *byte == b'\n');
+    let (head, body) = bytes.split_at(end.ok_or("it has no head")?);
+    let body = &body[1..];
     let checksum = std::str::from_utf8(head)
         .ok()
-        .and_then(|head| head.strip_prefix(HEAD));
-    let checksum = checksum.ok_or_else(|| damaged("it is of another kind or version"))?;
+        .and_then(|head| head.strip_prefix(HEAD))
+        .ok_or("it is of another kind or version")?;
     if Version::parse(checksum) != Some(Version::of(body)) {
-        return Err(damaged("its checksum does not fit"));
+        return Err("its checksum does not fit".into());
     }
-    let said: Shard = serde_json::from_slice(body).map_err(|error| damaged(&error.to_string()))?;
-    let facts = said
-        .facts
-        .into_iter()
-        .map(Said::fact)
-        .collect::<Result<_, _>>();
+    facts(body)
+}
+
+/// What the body of a file says.
+pub(crate) fn facts(body: &[u8]) -> Result<SavedShard, String> {
+    let said: Shard = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    let facts = said.facts.into_iter().map(Said::fact);
     Ok(SavedShard {
         revision: Revision(said.revision),
-        facts: facts.map_err(|reason| damaged(&reason))?,
+        facts: facts.collect::<Result<_, _>>()?,
     })
 }
 

@@ -36,11 +36,20 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 const CONNECTIONS: usize = 20_000;
 /// Handshakes at once; more wait, so that a herd does not starve those that are served.
 const HANDSHAKES: usize = 256;
+/// After so long a turn goes to the next client, and the handshake goes on without one: it waits for its client, which costs
+/// nothing, and clients that say nothing more must not keep others from their turns.
+const TURN: Duration = Duration::from_millis(20);
 /// A quiet connection is asked after this time whether it still stands. Without it a channel does not recover from a
 /// partition.
 const KEEP_ALIVE: Duration = Duration::from_secs(10);
 /// Streams of one connection; a proxy needs two.
 const STREAMS: u32 = 32;
+/// Streams that a client may have taken back before we came to them; one more ends its connection.
+const UNSEEN_RESETS: usize = 20;
+/// Streams that we had to reset for a client's mistakes, in the life of its connection; one more ends it.
+const PROVOKED_RESETS: usize = 100;
+/// Bytes of a request's headers.
+const HEAD: u32 = 16 << 10;
 /// How long after its successor came an intermediate's leaves may still be shown: their life, and an hour for clocks.
 const PAST: Duration = Duration::from_secs(LEAF_LIFE.as_secs() + 3600);
 /// Intermediates before the present one that are remembered.
@@ -413,11 +422,19 @@ async fn shake_hands(
     handshakes: &Semaphore,
     credentials: Arc<Credentials>,
 ) -> std::io::Result<(Tls, Arc<Caller>)> {
-    let _turn = handshakes.acquire().await.map_err(std::io::Error::other)?;
     stream.set_nodelay(true)?;
-    let stream = tokio::time::timeout(HANDSHAKE, acceptor.accept(stream))
-        .await
-        .map_err(|_| std::io::Error::other(format!("not finished within {HANDSHAKE:?}")))??;
+    let turn = handshakes.acquire().await.map_err(std::io::Error::other)?;
+    let mut accepting = acceptor.accept(stream);
+    let done = match tokio::time::timeout(TURN, &mut accepting).await {
+        Ok(done) => done,
+        Err(_) => {
+            drop(turn);
+            tokio::time::timeout(HANDSHAKE, accepting)
+                .await
+                .map_err(|_| std::io::Error::other(format!("not finished within {HANDSHAKE:?}")))?
+        }
+    };
+    let stream = done?;
     let shown = stream.get_ref().1.peer_certificates().unwrap_or_default();
     let caller = Arc::new(Caller {
         address,
@@ -442,6 +459,9 @@ async fn connection(stream: Tls, caller: Arc<Caller>, routes: Routes, stopping: 
         .keep_alive_interval(KEEP_ALIVE)
         .keep_alive_timeout(KEEP_ALIVE)
         .max_concurrent_streams(STREAMS)
+        .max_header_list_size(HEAD)
+        .max_pending_accept_reset_streams(UNSEEN_RESETS)
+        .max_local_error_reset_streams(PROVOKED_RESETS)
         .serve_connection(TokioIo::new(stream), service);
     tokio::pin!(connection);
     let stop = stopping.wait();

@@ -12,9 +12,9 @@ use crate::table::{Action, Direction, StripPort, WeightedClusters};
 use crate::view::mix;
 use crate::{
     Arrival, Attempt, By, Cause, Chain, Cluster, Connection, Decision, EndpointId, EndpointSource,
-    Entry, Flag, Forward, Handler, Http, Listener, Pick, Reject, Request, Respond, RetryPolicy,
-    RouteTable, Routes, Special, Table, Timeouts, Transport, UpstreamProtocol, Via, View, Why,
-    allows, normalize_path,
+    Entry, Flag, Forward, Handler, Http, Listener, Pick, Reject, Respond, RetryPolicy, RouteTable,
+    Routes, Special, Table, Timeouts, Transport, UpstreamProtocol, Via, View, Why, allows,
+    normalize_path,
 };
 
 /// The way of a connection: the listener and chain that have it. A handle that stays good when the table changes.

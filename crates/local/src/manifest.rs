@@ -618,6 +618,10 @@ fn open(path: &Path, real_root: &Path, known: Option<&Stamp>) -> Opened {
     let link = match fs::symlink_metadata(path) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => return Opened::Gone,
         Err(e) => return unusable(e.to_string()),
+        // Most files, most of the time: one question instead of three.
+        Ok(metadata) if metadata.is_file() && known == Some(&Stamp::of(&metadata)) => {
+            return Opened::Same;
+        }
         Ok(metadata) => metadata.file_type().is_symlink(),
     };
     let real = match link {

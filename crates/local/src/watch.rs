@@ -202,16 +202,22 @@ impl Reader {
     /// with files that cannot be understood is not said yet, since it would say that what is in them does not exist.
     pub fn look(&mut self, patient: bool) -> Vec<Observed> {
         self.scans += 1;
-        if let Err(reason) = self.scan() {
-            let first = !self.lost;
-            self.lost = true;
-            self.listed = false;
-            return match first {
-                true => vec![Observed::Lost(reason)],
-                false => Vec::new(),
-            };
-        }
+        let changed = match self.scan() {
+            Ok(changed) => changed,
+            Err(reason) => {
+                let first = !self.lost;
+                self.lost = true;
+                self.listed = false;
+                return match first {
+                    true => vec![Observed::Lost(reason)],
+                    false => Vec::new(),
+                };
+            }
+        };
         self.lost = false;
+        if self.listed && !changed {
+            return Vec::new();
+        }
         let facts = self.join();
         let complete = self.objects.complete() && self.status.complete();
         if !self.listed && !complete && patient {
@@ -239,12 +245,13 @@ impl Reader {
         observed
     }
 
-    fn scan(&mut self) -> Result<(), String> {
+    /// Says whether any file says something else than at the last look.
+    fn scan(&mut self) -> Result<bool, String> {
         let marker = self.what.folder.join("cluster.json");
         std::fs::metadata(&marker).map_err(|e| format!("{}: {e}", marker.display()))?;
-        self.objects.scan().map_err(|e| e.to_string())?;
-        self.status.scan().map_err(|e| e.to_string())?;
-        Ok(())
+        let objects = self.objects.scan().map_err(|e| e.to_string())?;
+        let status = self.status.scan().map_err(|e| e.to_string())?;
+        Ok(objects || status)
     }
 
     fn join(&mut self) -> BTreeMap<FactKey, Fact> {

@@ -49,6 +49,8 @@ mod certificate;
 mod config;
 mod control;
 pub mod envoy;
+#[doc(hidden)]
+pub mod fuzzing;
 mod names;
 mod read_json;
 pub mod report;

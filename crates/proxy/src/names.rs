@@ -121,7 +121,7 @@ pub(crate) struct Scope {
 
 /// What becomes of a question.
 #[derive(Debug)]
-enum Verdict {
+pub(crate) enum Verdict {
     /// It is answered from the table, or cannot be; in at most so many bytes over UDP.
     Answer(Message, usize),
     /// It is for somebody else.
@@ -130,7 +130,7 @@ enum Verdict {
     Drop,
 }
 
-fn judge(question: &[u8], names: &Names, scope: &Scope) -> Verdict {
+pub(crate) fn judge(question: &[u8], names: &Names, scope: &Scope) -> Verdict {
     let Ok(question) = Message::from_vec(question) else {
         return Verdict::Drop;
     };
@@ -199,7 +199,7 @@ fn answer(question: &Message, code: ResponseCode) -> Message {
 }
 
 /// As it travels, cut if it is longer than `limit` bytes.
-fn encode(answer: &Message, limit: usize) -> Option<Vec<u8>> {
+pub(crate) fn encode(answer: &Message, limit: usize) -> Option<Vec<u8>> {
     let bytes = answer.to_vec().ok()?;
     match bytes.len() <= limit {
         true => Some(bytes),

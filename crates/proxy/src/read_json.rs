@@ -83,6 +83,7 @@ fn lower_camel(name: &str) -> String {
 pub(crate) fn encode(name: &str, json: &Json) -> Result<Vec<u8>, JsonError> {
     let mut bytes = Vec::new();
     message(name, json, 0, &mut bytes)?;
+    bytes.shrink_to_fit();
     Ok(bytes)
 }
 

@@ -37,6 +37,43 @@ pub enum Reporter {
     Destination,
 }
 
+/// Why a caller was turned away: it broke a rule of its protocol, or one of our limits (`docs/reference/limits.md`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turned {
+    /// Its first bytes were not whole in time, or not legal.
+    Beginning,
+    /// Nothing listens for it, or no chain takes it.
+    NoWay,
+    /// Its TLS handshake was not done in time, or not legal.
+    Handshake,
+    /// Its certificate does not prove an identity of the mesh.
+    Certificate,
+    /// Others were many, and it was the one that had said nothing useful for the longest time.
+    Crowd,
+    /// It sent no request, or no whole head, for too long.
+    Idle,
+    /// A head was larger than may be.
+    LargeHead,
+    /// It broke a rule of HTTP.
+    Illegal,
+    /// It sent more frames without use than anybody needs: resets, empty data, pings, pieces of heads.
+    Flood,
+}
+
+impl Turned {
+    const ALL: [(Turned, &'static str); 9] = [
+        (Turned::Beginning, "beginning"),
+        (Turned::NoWay, "no_way"),
+        (Turned::Handshake, "handshake"),
+        (Turned::Certificate, "certificate"),
+        (Turned::Crowd, "crowd"),
+        (Turned::Idle, "idle"),
+        (Turned::LargeHead, "large_head"),
+        (Turned::Illegal, "illegal"),
+        (Turned::Flood, "flood"),
+    ];
+}
+
 /// How a connection was protected, as its reporter knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Security {
@@ -430,6 +467,11 @@ impl Scribe {
         totals.sent += received;
     }
 
+    /// Counts a caller that was turned away.
+    pub fn turned(&self, why: Turned) {
+        self.ledger().turned[why as usize] += 1;
+    }
+
     /// Whether anybody reads log lines; without it none need be made.
     pub fn logs(&self) -> bool {
         self.log.is_some()
@@ -489,6 +531,7 @@ struct Ledger {
     known: HashMap<Subject, SubjectId>,
     requests: HashMap<RequestKey, RequestTotals>,
     connections: HashMap<(SubjectId, Flags), ConnectionTotals>,
+    turned: [u64; Turned::ALL.len()],
 }
 
 #[derive(Debug, Default, Clone)]
@@ -650,6 +693,9 @@ impl Ledger {
             theirs.sent += mine.sent;
             theirs.received += mine.received;
         }
+        for (theirs, mine) in total.turned.iter_mut().zip(self.turned) {
+            *theirs += mine;
+        }
     }
 }
 
@@ -712,6 +758,7 @@ impl fmt::Display for Escaped<'_> {
 struct Totals {
     requests: BTreeMap<String, RequestTotals>,
     connections: BTreeMap<String, ConnectionTotals>,
+    turned: [u64; Turned::ALL.len()],
 }
 
 impl Totals {
@@ -768,6 +815,11 @@ impl Totals {
             totals
                 .duration
                 .render(&mut text, name, labels, &DURATION_BUCKETS);
+        }
+        let name = "catamaran_callers_turned_away_total";
+        let _ = writeln!(text, "# TYPE {name} counter");
+        for ((_, word), count) in Turned::ALL.iter().zip(self.turned) {
+            let _ = writeln!(text, "{name}{{reason=\"{word}\"}} {count}");
         }
         text
     }

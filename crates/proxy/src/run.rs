@@ -317,7 +317,7 @@ impl Traffic {
         let stop = stopping.wait();
         tokio::pin!(stop);
         let mut looks = tokio::time::interval(LOOK);
-        let giving = tokio::spawn(give_back::give_back(self.tables.clone()));
+        let giving = tokio::spawn(give_back::give_back());
         let mut carrier: Option<Carrier> = None;
         loop {
             tokio::select! {

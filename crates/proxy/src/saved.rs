@@ -109,9 +109,30 @@ pub(crate) fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError
     if bytes.len() as u64 > FILE_LIMIT {
         return Err(torn("it is too large"));
     }
-    let mut bytes = Bytes::from(bytes);
+    match content(Bytes::from(bytes), owner) {
+        Ok(content) => Ok(Some(content)),
+        Err(Wrong::Torn(reason)) => Err(torn(reason)),
+        Err(Wrong::Other(found)) => Err(SavedError::Other {
+            path: path.into(),
+            found,
+        }),
+    }
+}
+
+/// What is wrong with the bytes of a file.
+#[derive(Debug)]
+pub(crate) enum Wrong {
+    /// What does not hold.
+    Torn(&'static str),
+    /// For whom it was saved.
+    Other(String),
+}
+
+/// What a file holds for `owner`, if its first line is true.
+pub(crate) fn content(mut bytes: Bytes, owner: &str) -> Result<Bytes, Wrong> {
+    let torn = Wrong::Torn;
     let end = bytes.iter().position(|byte| *byte == b'\n');
-    let header = bytes.split_to(end.ok_or_else(|| torn("no first line"))?);
+    let header = bytes.split_to(end.ok_or(torn("no first line"))?);
     let content = bytes.slice(1..);
     let header = std::str::from_utf8(&header).map_err(|_| torn("no first line"))?;
     let [MAGIC, hash, size, found] = header.split(' ').collect::<Vec<_>>()[..] else {
@@ -124,12 +145,9 @@ pub(crate) fn read(path: &Path, owner: &str) -> Result<Option<Bytes>, SavedError
         return Err(torn("its hash"));
     }
     if found != owner {
-        return Err(SavedError::Other {
-            path: path.into(),
-            found: found.into(),
-        });
+        return Err(Wrong::Other(found.into()));
     }
-    Ok(Some(content))
+    Ok(content)
 }
 
 /// The resources, each as it travels, one after another.

@@ -3,12 +3,15 @@
 //! A server is a [`tower_service::Service`] that tonic's router takes; a client takes a channel, or a server directly,
 //! which is how tests do without sockets.
 
+mod answers;
+
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::stream::BoxStream;
+use futures_util::StreamExt;
+use futures_util::stream::{self, BoxStream};
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::GrpcService;
@@ -17,6 +20,8 @@ use tonic::server::NamedService;
 use tonic::{IntoRequest, IntoStreamingRequest, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
+
+use answers::Answers;
 
 use crate::csr::{IstioCertificateRequest, IstioCertificateResponse};
 use crate::discovery::{
@@ -166,18 +171,18 @@ where
         } = self.clone();
         match request.uri().path() {
             STREAM => Box::pin(async move {
-                let call = Call(move |request| {
+                let call = move |request| {
                     let service = service.clone();
                     async move { service.stream_aggregated_resources(request).await }
-                });
-                Ok(server_end(message_limit).streaming(call, request).await)
+                };
+                Ok(streaming(message_limit, call, request).await)
             }),
             DELTA => Box::pin(async move {
-                let call = Call(move |request| {
+                let call = move |request| {
                     let service = service.clone();
                     async move { service.delta_aggregated_resources(request).await }
-                });
-                Ok(server_end(message_limit).streaming(call, request).await)
+                };
+                Ok(streaming(message_limit, call, request).await)
             }),
             path => Box::pin(std::future::ready(Ok(no_such_method(path)))),
         }
@@ -284,6 +289,41 @@ where
     tonic::server::Grpc::new(ProstCodec::default())
         .max_decoding_message_size(message_limit)
         .max_encoding_message_size(message_limit)
+}
+
+/// Answers a stream with a stream. tonic reads the requests; the responses go out as [`Answers`].
+async fn streaming<Req, Res, R, B>(
+    message_limit: usize,
+    mut call: impl FnMut(Request<Streaming<Req>>) -> R + Send,
+    request: http::Request<B>,
+) -> http::Response<tonic::body::Body>
+where
+    Req: Message + Default + 'static,
+    Res: Message + 'static,
+    R: Future<Output = Result<Response<Responses<Res>>, Status>> + Send,
+    B: Body + Send + 'static,
+    B::Error: Into<StdError> + Send,
+{
+    let aside: Mutex<Option<Responses<Res>>> = Mutex::default();
+    let call = Call(|request| {
+        let answer = call(request);
+        async {
+            let (metadata, responses, extensions) = answer.await?.into_parts();
+            *aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(responses);
+            let nothing: Responses<Res> = stream::empty().boxed();
+            Ok(Response::from_parts(metadata, nothing, extensions))
+        }
+    });
+    let response = server_end::<Res, Req>(message_limit)
+        .streaming(call, request)
+        .await;
+    let responses = aside.into_inner().unwrap_or_else(PoisonError::into_inner);
+    match responses {
+        Some(responses) => {
+            response.map(|_| tonic::body::Body::new(Answers::new(responses, message_limit)))
+        }
+        None => response,
+    }
 }
 
 fn no_such_method(path: &str) -> http::Response<tonic::body::Body> {

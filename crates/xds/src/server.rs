@@ -242,6 +242,8 @@ struct InFlight {
     sent_at: Timestamp,
     set: Vec<Sent>,
     removed: Vec<(Arc<str>, Held)>,
+    /// Names to which what becomes of it no longer matters.
+    left: BTreeSet<Arc<str>>,
 }
 
 #[derive(Debug)]
@@ -297,9 +299,21 @@ impl Kind {
     /// What becomes of the response in flight no longer matters to this name.
     fn leave_flight(&mut self, name: &str) {
         if let Some(in_flight) = &mut self.in_flight {
-            in_flight.set.retain(|sent| *sent.resource.name != *name);
-            in_flight.removed.retain(|(removed, _)| **removed != *name);
+            in_flight.left.insert(Arc::from(name));
+            if in_flight.left.len() > in_flight.set.len() + in_flight.removed.len() {
+                in_flight.let_go();
+            }
         }
+    }
+}
+
+impl InFlight {
+    /// Forgets the names that have left. Not for each of them at once: a client that asks for fifty thousand names while as many
+    /// are under way would cost a look at each for each.
+    fn let_go(&mut self) {
+        let left = std::mem::take(&mut self.left);
+        self.set.retain(|sent| !left.contains(&sent.resource.name));
+        self.removed.retain(|(name, _)| !left.contains(name));
     }
 }
 
@@ -619,12 +633,13 @@ impl ServerSession {
         let Some(state) = self.kinds.get_mut(&kind) else {
             return;
         };
-        let Some(flight) = state
+        let Some(mut flight) = state
             .in_flight
             .take_if(|flight| nonce == number_text(flight.number))
         else {
             return;
         };
+        flight.let_go();
         match error {
             None => {
                 state.accepted_at = Some(now);
@@ -976,6 +991,7 @@ impl ServerSession {
             sent_at: now,
             set: Vec::new(),
             removed: Vec::new(),
+            left: BTreeSet::new(),
         };
         for name in moving {
             let held = state.holding.get(&name);

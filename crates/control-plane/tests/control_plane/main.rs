@@ -7,6 +7,7 @@ mod discovery;
 mod envoy;
 mod fleet;
 mod peers;
+mod slope;
 mod trust;
 
 /// Nothing takes so long unless it does not happen.

@@ -23,13 +23,14 @@ use super::detect::{Beginning, BeginningError, HELLO_WAIT, Look, Rewound, read_b
 use super::dial::tune;
 use super::http::{CALLER_IDLE, Channel, Course as HttpCourse, Direction, serve};
 use super::probe;
+use super::strangers::Stranger;
 use super::stream::Stream;
 use super::tcp::{Call, Course, Toward, carry, tell};
 use super::tls::{self, is_http1, is_http2};
 use super::worker::{Worker, flags_of};
 use super::{Capture, Role, Settings, Sockets};
 use crate::config::ports;
-use crate::report::Flags;
+use crate::report::{Flags, Turned};
 
 /// How long after a failure a socket is bound again.
 const BIND_AGAIN: Duration = Duration::from_secs(1);
@@ -238,6 +239,7 @@ async fn admit(worker: Rc<Worker>, door: Door, stream: TcpStream, source: Socket
         refuse(
             &worker,
             &call,
+            Turned::NoWay,
             Flags::NO_ROUTE,
             "nobody captured this connection: it was made to the proxy itself",
         );
@@ -283,13 +285,19 @@ enum Found {
     },
 }
 
-fn refuse(worker: &Worker, call: &Call, flags: Flags, reason: &str) {
+fn refuse(worker: &Worker, call: &Call, why: Turned, flags: Flags, reason: &str) {
+    worker.scribe.turned(why);
     let course = Course {
         flags,
         reason: reason.to_owned(),
         ..Course::default()
     };
     tell(worker, call, &course);
+}
+
+fn crowded(worker: &Worker, call: &Call) {
+    let reason = "too many callers were not known yet, and this one was the oldest of them";
+    refuse(worker, call, Turned::Crowd, Flags::CALLER_PROTOCOL, reason);
 }
 
 /// Serves somebody who knows that this is an HTTP proxy.
@@ -355,28 +363,40 @@ async fn find_way(
     entry: Entry,
     mut stream: TcpStream,
 ) -> Found {
-    let refuse = |call: &Call, flags, reason: &str| {
-        refuse(&worker, call, flags, reason);
+    let refuse = |call: &Call, why, flags, reason: &str| {
+        refuse(&worker, call, why, flags, reason);
+        Found::Nothing
+    };
+    let crowded = |call: &Call| {
+        crowded(&worker, call);
         Found::Nothing
     };
     let listened = listen(&worker.table(), entry);
     let listener = match listened {
         Ok(listener) => listener,
-        Err(reject) => return refuse(&call, flags_of(reject.flag), &reject.to_string()),
+        Err(reject) => {
+            let flags = flags_of(reject.flag);
+            return refuse(&call, Turned::NoWay, flags, &reject.to_string());
+        }
     };
     let mut head = Vec::new();
     let mut beginning = Beginning::Opaque;
+    let mut stranger = Stranger::enter(&worker);
     if let Some(look) = look_of(&listener) {
-        beginning = match read_beginning(&mut stream, &mut head, look).await {
-            Ok(beginning) => beginning,
-            Err(BeginningError::Closed) if head.is_empty() => return Found::Nothing,
-            Err(error) => {
-                return refuse(&call, Flags::CALLER_PROTOCOL, &error.to_string());
+        let looked = read_beginning(&mut stream, &mut head, look);
+        beginning = match stranger.while_it_may(looked).await {
+            Some(Ok(beginning)) => beginning,
+            Some(Err(BeginningError::Closed)) if head.is_empty() => return Found::Nothing,
+            Some(Err(error)) => {
+                let flags = Flags::CALLER_PROTOCOL;
+                return refuse(&call, Turned::Beginning, flags, &error.to_string());
             }
+            None => return crowded(&call),
         };
         if head.is_empty() && !listener.continues_on_timeout() {
             return refuse(
                 &call,
+                Turned::Beginning,
                 Flags::CALLER_PROTOCOL,
                 "the caller sent nothing in time",
             );
@@ -414,7 +434,10 @@ async fn find_way(
         {
             return Found::Nothing;
         }
-        Err(reject) => return refuse(&call, flags_of(reject.flag), &reject.to_string()),
+        Err(reject) => {
+            let flags = flags_of(reject.flag);
+            return refuse(&call, Turned::NoWay, flags, &reject.to_string());
+        }
     };
     let direction = match call.toward {
         Toward::Inbound => Direction::Inbound,
@@ -429,14 +452,18 @@ async fn find_way(
     let mut tls_stream = None;
     if let Some(tls) = way.chain.tls() {
         let stream = Ahead::new(std::mem::take(&mut head), stream);
+        let flags = Flags::CALLER_PROTOCOL;
         let config = match worker.configs.server(&worker.credentials, tls) {
             Ok(config) => config,
             Err(error) => {
-                return refuse(&call, Flags::CALLER_PROTOCOL, &error.to_string());
+                return refuse(&call, Turned::Handshake, flags, &error.to_string());
             }
         };
-        match tls::accept(&worker, config, stream).await {
-            Ok((stream, peer)) => {
+        match stranger
+            .while_it_may(tls::accept(&worker, config, stream))
+            .await
+        {
+            Some(Ok((stream, peer))) => {
                 call.peer = peer;
                 let chosen = stream.get_ref().1.alpn_protocol();
                 if chosen.is_some_and(is_http2) {
@@ -446,13 +473,15 @@ async fn find_way(
                 }
                 tls_stream = Some(stream);
             }
-            Err(error) => {
-                return refuse(&call, Flags::CALLER_PROTOCOL, &error.to_string());
+            Some(Err(error)) => {
+                return refuse(&call, error.turned(), flags, &error.to_string());
             }
+            None => return crowded(&call),
         }
     } else {
         plain = Some(stream);
     }
+    drop(stranger);
     let Handler::Http(http) = way.chain.handler() else {
         let stream = match (tls_stream, plain) {
             (Some(stream), _) => Stream::Server(stream),

@@ -77,6 +77,8 @@ impl Head {
         let authority = authority(request)?;
         let uri = std::mem::take(request.uri_mut());
         let path = match uri.into_parts().path_and_query {
+            // what is nothing but a fragment says "/" and is written as nothing
+            Some(path) if path == "/" => PathAndQuery::from_static("/"),
             Some(path) if path.as_str().starts_with('/') => path,
             Some(path) if path == "*" && request.method() == Method::OPTIONS => path,
             _ => return Err(HeadError::BadPath),

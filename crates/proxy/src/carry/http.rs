@@ -41,10 +41,14 @@ use super::pool::{
 };
 use super::stream::Stream;
 use super::worker::{Admitted, InFlight, Worker, flags_of};
-use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId};
+use crate::report::{Flags, LogLine, Protocol, RequestDone, SubjectId, Turned};
 
 /// Streams that one caller's HTTP/2 connection may have at once.
 pub(crate) const CALLER_STREAMS: u32 = 256;
+/// Streams of a caller's connection that it may have taken back before we came to them; one more ends the connection.
+const UNSEEN_RESETS: usize = 20;
+/// Streams of a caller's connection that we had to reset for its mistakes, in its whole life; one more ends the connection.
+const PROVOKED_RESETS: usize = 1024;
 /// How long a caller's HTTP/1 connection may wait for a request, or be in the middle of its head.
 pub(crate) const CALLER_IDLE: Duration = Duration::from_secs(300);
 /// How long an upgraded connection may be silent.
@@ -100,6 +104,7 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
         }
     };
     let limits = Limits::of(&channel);
+    let worker = channel.worker.clone();
     let service = service_fn(move |request| {
         let channel = channel.clone();
         async move {
@@ -119,7 +124,12 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
         }
     });
     tokio::pin!(drained);
-    // an error here is the caller's connection, which has nobody left to be told
+    let ended = |how: hyper::Result<()>| {
+        // the caller's connection is gone, so nobody is left to be told
+        if let Some(why) = how.err().and_then(|error| turned(&error)) {
+            worker.scribe.turned(why);
+        }
+    };
     if version == Version::HTTP_2 {
         let connection = http2::Builder::new(OnThisThread)
             .timer(TokioTimer::new())
@@ -138,14 +148,16 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
                     .max_concurrent_streams
                     .unwrap_or(CALLER_STREAMS),
             )
+            .max_pending_accept_reset_streams(UNSEEN_RESETS)
+            .max_local_error_reset_streams(PROVOKED_RESETS)
             .auto_date_header(true)
             .serve_connection(TokioIo::new(stream), service);
         tokio::pin!(connection);
         tokio::select! {
-            _ = connection.as_mut() => return,
+            how = connection.as_mut() => return ended(how),
             () = &mut drained => connection.as_mut().graceful_shutdown(),
         }
-        let _ = connection.await;
+        ended(connection.await);
     } else {
         let connection = http1::Builder::new()
             .timer(TokioTimer::new())
@@ -156,10 +168,28 @@ pub(crate) async fn serve(channel: Channel, stream: Stream, version: Version) {
             .with_upgrades();
         tokio::pin!(connection);
         tokio::select! {
-            _ = connection.as_mut() => return,
+            how = connection.as_mut() => return ended(how),
             () = &mut drained => connection.as_mut().graceful_shutdown(),
         }
-        let _ = connection.await;
+        ended(connection.await);
+    }
+}
+
+/// Why a caller's connection was ended by us, if it was.
+fn turned(error: &hyper::Error) -> Option<Turned> {
+    if let Some(error) = find::<h2::Error>(error) {
+        let ours = error.is_library();
+        return match error.reason() {
+            Some(h2::Reason::ENHANCE_YOUR_CALM) if ours => Some(Turned::Flood),
+            Some(_) if ours => Some(Turned::Illegal),
+            _ => None,
+        };
+    }
+    match () {
+        () if error.is_timeout() => Some(Turned::Idle),
+        () if error.is_parse_too_large() => Some(Turned::LargeHead),
+        () if error.is_parse() => Some(Turned::Illegal),
+        () => None,
     }
 }
 

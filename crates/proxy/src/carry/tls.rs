@@ -15,11 +15,15 @@ use tokio_rustls::{TlsAcceptor, server};
 
 use super::ahead::Ahead;
 use super::worker::Worker;
+use crate::report::Turned;
 
 /// How long a caller's handshake may take.
 pub(crate) const ACCEPT_WAIT: Duration = Duration::from_secs(5);
 /// Handshakes of callers that a worker works on at once; others wait, so that under a storm of them some get done in time.
 pub(crate) const HANDSHAKES: usize = 64;
+/// After so long a turn goes to the next caller, and the handshake goes on without one: it waits for its caller, which costs
+/// nothing, and callers that say nothing more must not keep others from their turns.
+pub(crate) const TURN: Duration = Duration::from_millis(20);
 /// Plaintext that a TLS stream keeps at most when the network does not take it.
 pub(crate) const TLS_BUFFER: usize = 64 * 1024;
 
@@ -38,6 +42,21 @@ pub(crate) enum AcceptError {
     /// The caller is nobody we trust.
     #[error("the caller's certificate is refused: {0}")]
     Peer(#[from] PeerError),
+}
+
+impl AcceptError {
+    /// How such a caller is counted.
+    pub(crate) fn turned(&self) -> Turned {
+        match self {
+            AcceptError::Peer(_) => Turned::Certificate,
+            AcceptError::Handshake(error) if PeerError::of_io(error).is_some() => {
+                Turned::Certificate
+            }
+            AcceptError::Handshake(_) | AcceptError::Slow | AcceptError::Setup(_) => {
+                Turned::Handshake
+            }
+        }
+    }
 }
 
 /// Configurations that a worker keeps; beyond it they are made anew, and sessions with them.
@@ -210,11 +229,17 @@ pub(crate) async fn accept(
     stream: Ahead<TcpStream>,
 ) -> Result<(Box<server::TlsStream<Ahead<TcpStream>>>, Option<Arc<str>>), AcceptError> {
     let accepting = async {
-        let _turn = worker.handshakes.acquire().await;
-        let accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
+        let turn = worker.handshakes.acquire().await;
+        let mut accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
             connection.set_buffer_limit(Some(TLS_BUFFER))
         });
-        accepting.await
+        match tokio::time::timeout(TURN, &mut accepting).await {
+            Ok(done) => done,
+            Err(_) => {
+                drop(turn);
+                accepting.await
+            }
+        }
     };
     let stream = tokio::time::timeout(ACCEPT_WAIT, accepting)
         .await

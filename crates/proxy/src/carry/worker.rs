@@ -15,6 +15,7 @@ use tokio::time::timeout_at;
 use super::Settings;
 use super::pool::Pools;
 use super::probe::Probes;
+use super::strangers::Strangers;
 use super::tls::{Configs, HANDSHAKES};
 use crate::report::{Flags, Party, Reporter, Scribe, Security, Subject, SubjectId};
 
@@ -31,6 +32,8 @@ pub(crate) struct Worker {
     pub(crate) configs: Configs,
     /// Turns for callers' handshakes.
     pub(crate) handshakes: Semaphore,
+    /// Callers that are not known yet.
+    pub(crate) strangers: Strangers,
     pub(crate) view: RefCell<View>,
     /// Turns true when no new work is wanted.
     pub(crate) draining: watch::Receiver<bool>,
@@ -68,6 +71,7 @@ impl Worker {
             probes: Probes::default(),
             configs: Configs::default(),
             handshakes: Semaphore::new(HANDSHAKES),
+            strangers: Strangers::default(),
             view: RefCell::new(view),
             draining,
             tables: RefCell::new(tables),

@@ -1,27 +1,21 @@
-//! Gives memory back to the system that only taking a configuration needed.
+//! Gives memory back to the system that is not in use any more: what taking a configuration needed, or many callers at once.
 //!
 //! Mimalloc returns what has been free for a second, but looks for it only when much is freed or a thread ends. A proxy that
 //! nobody calls does neither, and would keep what reading 5,000 clusters took for as long as it is idle.
 
-use std::sync::Arc;
+use std::convert::Infallible;
 use std::time::Duration;
 
-use catamaran_decide::Table;
-use tokio::sync::watch;
+/// Longer than mimalloc's `purge_delay`. Starting a thread takes some 50 us, so this is nothing that could be seen.
+const EVERY: Duration = Duration::from_millis(1_500);
 
-/// Longer than mimalloc's `purge_delay`, and long enough for workers to let go of the last table.
-const FREE_FOR: Duration = Duration::from_millis(1_500);
-
-/// Does so each time that a configuration has been in force for a while, until there is none to come.
-pub(crate) async fn give_back(mut tables: watch::Receiver<Arc<Table>>) {
+/// Does so again and again.
+pub(crate) async fn give_back() -> Infallible {
     loop {
-        tokio::time::sleep(FREE_FOR).await;
+        tokio::time::sleep(EVERY).await;
         // A thread that used the heap and ends; one that cannot be started is no loss.
         let _ = std::thread::Builder::new()
             .name("give-back".into())
             .spawn(|| drop(std::hint::black_box(Box::new(0_u64))));
-        if tables.changed().await.is_err() {
-            return;
-        }
     }
 }

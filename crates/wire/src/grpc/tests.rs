@@ -140,3 +140,80 @@ async fn a_method_of_another_service_is_refused_by_name() {
     assert_eq!(refused.code(), tonic::Code::Unimplemented);
     assert_eq!(refused.message(), format!("no method {CREATE:?} here"));
 }
+
+/// Answers one request with a response of the size that it names.
+struct Large;
+
+impl AggregatedDiscoveryService for Large {
+    async fn stream_aggregated_resources(
+        &self,
+        _: Request<Streaming<DiscoveryRequest>>,
+    ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
+        Err(Status::permission_denied("not here"))
+    }
+
+    async fn delta_aggregated_resources(
+        &self,
+        request: Request<Streaming<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
+        let answers = request.into_inner().map(|asked| {
+            let size = asked?.type_url.parse();
+            let size = size.map_err(|_| Status::invalid_argument("not a size"))?;
+            Ok(DeltaDiscoveryResponse {
+                nonce: "x".repeat(size),
+                ..Default::default()
+            })
+        });
+        Ok(Response::new(answers.boxed()))
+    }
+}
+
+async fn large(sizes: &[&str]) -> Streaming<DeltaDiscoveryResponse> {
+    let asked: Vec<_> = (sizes.iter())
+        .map(|size| DeltaDiscoveryRequest {
+            type_url: (*size).into(),
+            ..Default::default()
+        })
+        .collect();
+    let server = AggregatedDiscoveryServer::new(Arc::new(Large)).with_message_limit(1 << 20);
+    let answers = AggregatedDiscoveryClient::new(server)
+        .delta_aggregated_resources(stream::iter(asked))
+        .await;
+    answers.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn responses_come_whole_and_the_stream_ends_with_its_status() {
+    let mut answers = large(&["0", "300000", "7", "not a size", "8"]).await;
+    for size in [0, 300_000, 7] {
+        let answer = answers.message().await.unwrap().unwrap();
+        assert_eq!(answer.nonce.len(), size);
+    }
+    let end = answers.message().await.unwrap_err();
+    assert_eq!(
+        (end.code(), end.message()),
+        (tonic::Code::InvalidArgument, "not a size")
+    );
+    assert_eq!(answers.message().await.unwrap(), None);
+}
+
+#[tokio::test]
+async fn a_response_over_the_servers_limit_ends_the_stream_and_says_so() {
+    let mut answers = large(&["5", "2000000"]).await;
+    assert_eq!(answers.message().await.unwrap().unwrap().nonce.len(), 5);
+    let end = answers.message().await.unwrap_err();
+    assert_eq!(end.code(), tonic::Code::OutOfRange);
+    assert!(end.message().contains("2000"), "{}", end.message());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_refused_says_why() {
+    let refused = AggregatedDiscoveryClient::new(AggregatedDiscoveryServer::new(Arc::new(Large)))
+        .stream_aggregated_resources(stream::iter([DiscoveryRequest::default()]))
+        .await;
+    let refused = refused.unwrap_err();
+    assert_eq!(
+        (refused.code(), refused.message()),
+        (tonic::Code::PermissionDenied, "not here")
+    );
+}

@@ -150,3 +150,15 @@ fn codings_that_are_not_chunked_once_are_refused() {
         assert_eq!(refused(values), Some(HeadError::Coding), "{values:?}");
     }
 }
+
+#[test]
+fn a_fragment_is_no_path() {
+    let mut asked = request("GET", "http://hello:5000#top", &[("host", "hello:5000")]);
+    let head = Head::take(&mut asked).unwrap();
+    let sent = head.http1(HeaderMap::new(), String::new());
+    assert_eq!(
+        sent.uri().to_string(),
+        "/",
+        "an empty target would be no request line"
+    );
+}
