@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use arc_swap::ArcSwap;
 use catamaran_model::Timestamp;
-use rustls::client::{ResolvesClientCert, Resumption};
+use rustls::client::{ResolvesClientCert, Resumption, Tls12Resumption};
 use rustls::server::{ClientHello, NoServerSessionStorage, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use rustls::time_provider::TimeProvider;
@@ -15,15 +15,17 @@ use rustls_pki_types::CertificateDer;
 
 use crate::bundle::TrustBundle;
 use crate::holding::Holding;
-use crate::peer::{self, Peer, PeerError, PeerRole, PeerRule};
-use crate::tls::{self, ClientAuth, ClientVerifier, ServerVerifier, SharedBundle};
+use crate::peer::{Peer, PeerError, PeerRole, PeerRule};
+use crate::resume::{Sessions, Tickets};
+use crate::tls::{self, ClientAuth, ClientVerifier, ServerVerifier};
+use crate::trust::{SharedTrust, Trust};
 
 /// Configurations that nobody uses any more are looked for when this many new ones were made since the last look.
 const SWEEP_EVERY: usize = 64;
 
 #[derive(Debug)]
-struct Held {
-    generation: u64,
+pub(crate) struct Held {
+    pub(crate) generation: u64,
     holding: Option<Arc<Holding>>,
 }
 
@@ -60,21 +62,30 @@ impl ResolvesClientCert for Resolver {
 
 type Alpn = Vec<Vec<u8>>;
 
+/// Whether a listener gives tickets, by which callers resume their sessions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Resume {
+    Never,
+    ByTicket,
+}
+
 #[derive(Default)]
 struct Configs {
     clients: BTreeMap<(PeerRule, Alpn), Weak<ClientConfig>>,
-    servers: BTreeMap<(Alpn, ClientAuth), Weak<ServerConfig>>,
+    servers: BTreeMap<(Alpn, ClientAuth, Resume), Weak<ServerConfig>>,
     since_sweep: usize,
 }
 
 /// The certificate, key and roots of one program. Listeners and pools keep the configurations they got; what
 /// [`Credentials::install`] puts in takes effect at the next handshake, and connections that stand are not touched.
 ///
-/// No configuration resumes sessions and none takes early data: each connection checks its peer anew, so nobody is
-/// believed past the end of a certificate or the removal of a root.
+/// No configuration takes early data, and none resumes sessions but those of [`Credentials::resuming_server_config`] and
+/// [`Credentials::resuming`]. A resumed session proves that the peer is the one of an earlier handshake; what is to be
+/// thought of that peer, [`Credentials::peer`] and [`Credentials::server`] find out for each connection anew, with the roots
+/// and the time of this moment. So nobody is believed past the end of a certificate or the removal of a root.
 pub struct Credentials {
     held: Arc<ArcSwap<Held>>,
-    bundle: SharedBundle,
+    trust: SharedTrust,
     clock: Arc<dyn TimeProvider>,
     configs: Mutex<Configs>,
 }
@@ -100,7 +111,7 @@ impl Credentials {
                 generation: 0,
                 holding: None,
             })),
-            bundle: Arc::new(ArcSwap::from_pointee(bundle)),
+            trust: Arc::new(ArcSwap::from_pointee(Trust::new(bundle))),
             clock,
             configs: Mutex::default(),
         }
@@ -122,7 +133,10 @@ impl Credentials {
             return before.generation;
         }
         let generation = before.generation + 1;
-        self.bundle.store(Arc::new(holding.bundle().clone()));
+        if **self.trust.load().bundle() != *holding.bundle() {
+            self.trust
+                .store(Arc::new(Trust::new(holding.bundle().clone())));
+        }
         self.held.store(Arc::new(Held {
             generation,
             holding: Some(Arc::new(holding)),
@@ -142,7 +156,7 @@ impl Credentials {
 
     /// The roots that are trusted now.
     pub fn bundle(&self) -> Arc<TrustBundle> {
-        self.bundle.load_full()
+        self.trust.load().bundle().clone()
     }
 
     /// The configuration of a listener. Equal arguments give the same one for as long as somebody holds it.
@@ -151,19 +165,43 @@ impl Credentials {
         alpn: &[&[u8]],
         auth: ClientAuth,
     ) -> Result<Arc<ServerConfig>, rustls::Error> {
-        let key = (owned(alpn), auth);
+        self.server_config_with(alpn, auth, Resume::Never)
+    }
+
+    /// The same, but callers may resume their sessions. Who they are must be asked of [`Credentials::peer`] after each
+    /// handshake, and a caller that it refuses must be dropped.
+    pub fn resuming_server_config(
+        &self,
+        alpn: &[&[u8]],
+        auth: ClientAuth,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        self.server_config_with(alpn, auth, Resume::ByTicket)
+    }
+
+    fn server_config_with(
+        &self,
+        alpn: &[&[u8]],
+        auth: ClientAuth,
+        resume: Resume,
+    ) -> Result<Arc<ServerConfig>, rustls::Error> {
+        let key = (owned(alpn), auth, resume);
         let mut configs = self.configs();
         if let Some(config) = configs.servers.get(&key).and_then(Weak::upgrade) {
             return Ok(config);
         }
         let mut config = ServerConfig::builder_with_details(tls::provider(), self.clock.clone())
             .with_protocol_versions(tls::VERSIONS)?
-            .with_client_cert_verifier(Arc::new(ClientVerifier::new(self.bundle.clone(), auth)))
+            .with_client_cert_verifier(Arc::new(ClientVerifier::new(self.trust.clone(), auth)))
             .with_cert_resolver(Arc::new(Resolver(self.held.clone())));
         config.alpn_protocols = key.0.clone();
         config.ignore_client_order = true;
         config.session_storage = Arc::new(NoServerSessionStorage {});
         config.send_tls13_tickets = 0;
+        if resume == Resume::ByTicket {
+            // one listener's tickets are worth nothing to another, which may demand more of its callers
+            config.ticketer = Arc::new(Tickets::new(self.held.clone(), self.clock.clone()));
+            config.send_tls13_tickets = 1;
+        }
         config.max_early_data_size = 0;
         let config = Arc::new(config);
         configs.servers.insert(key, Arc::downgrade(&config));
@@ -183,7 +221,7 @@ impl Credentials {
         if let Some(config) = configs.clients.get(&key).and_then(Weak::upgrade) {
             return Ok(config);
         }
-        let verifier = ServerVerifier::new(self.bundle.clone(), rule.clone());
+        let verifier = ServerVerifier::new(self.trust.clone(), rule.clone());
         let mut config = ClientConfig::builder_with_details(tls::provider(), self.clock.clone())
             .with_protocol_versions(tls::VERSIONS)?
             .dangerous()
@@ -198,23 +236,51 @@ impl Credentials {
         Ok(config)
     }
 
-    /// Who was accepted at the other end of a finished handshake of one of these configurations; `Ok(None)` for an
-    /// anonymous client.
+    /// A configuration of [`Credentials::client_config`], with sessions to one endpoint: what is given besides it keeps them,
+    /// at most `room` at a time. Whom a connection reached must be asked of [`Credentials::server`] after each handshake, and
+    /// the sessions be forgotten where it refuses.
+    pub fn resuming(
+        &self,
+        config: &ClientConfig,
+        room: usize,
+    ) -> (Arc<ClientConfig>, Arc<Sessions>) {
+        let sessions = Arc::new(Sessions::new(self.held.clone(), self.clock.clone(), room));
+        let mut config = config.clone();
+        config.resumption =
+            Resumption::store(sessions.clone()).tls12_resumption(Tls12Resumption::Disabled);
+        (Arc::new(config), sessions)
+    }
+
+    /// Who is at the other end of a finished handshake of one of these configurations; `Ok(None)` for an anonymous client.
     ///
-    /// Cheap: the handshake has checked the signatures, and they are not checked again unless names leave open who
-    /// signed. A peer whose certificate has ended at `now`, or whose root's name is trusted no more, is refused.
+    /// Everything is checked with the roots and the time of this moment, in a resumed session too. Cheap after a whole
+    /// handshake: the chain is known to be good then.
     pub fn peer(
         &self,
         connection: &CommonState,
         role: PeerRole,
         now: Timestamp,
     ) -> Result<Option<Peer>, PeerError> {
-        match connection.peer_certificates() {
-            Some([leaf, above @ ..]) => {
-                peer::of_accepted(&self.bundle.load(), role, leaf, above, now).map(Some)
-            }
-            _ => Ok(None),
-        }
+        connection
+            .peer_certificates()
+            .filter(|shown| !shown.is_empty())
+            .map(|shown| self.check(shown, role, now))
+            .transpose()
+    }
+
+    /// Who is at the other end of a finished handshake of a client, as [`Credentials::peer`] says it; an error if it is
+    /// nobody that `rule` accepts.
+    pub fn server(
+        &self,
+        connection: &CommonState,
+        rule: &PeerRule,
+        now: Timestamp,
+    ) -> Result<Peer, PeerError> {
+        let peer = self
+            .peer(connection, PeerRole::Server, now)?
+            .ok_or(PeerError::NoCertificate)?;
+        rule.admit(&peer)?;
+        Ok(peer)
     }
 
     /// Checks certificates that were accepted elsewhere or earlier, the peer's own first, with the roots of this moment.
@@ -225,7 +291,10 @@ impl Credentials {
         now: Timestamp,
     ) -> Result<Peer, PeerError> {
         let (leaf, above) = certificates.split_first().ok_or(PeerError::NoCertificate)?;
-        peer::check_chain(&self.bundle.load(), role, leaf, above, now)
+        let trust = self.trust.load();
+        trust
+            .check(role, leaf, above, now)
+            .map(Arc::unwrap_or_clone)
     }
 
     fn configs(&self) -> MutexGuard<'_, Configs> {

@@ -6,7 +6,8 @@
 //!
 //! This room has no clock and no socket: `now` is handed in, to rustls by a `TimeProvider`. Random bytes for keys,
 //! serial numbers and tokens come from the operating system; keys that were made elsewhere can be handed in.
-//! It never takes an identity from a request, never compares names but byte for byte, and never resumes a session.
+//! It never takes an identity from a request, never compares names but byte for byte, and resumes a session only where
+//! it is asked to, with the peer checked as in a whole handshake.
 //!
 //! ```
 //! use catamaran_identity::{Csr, Holding, Issuer, KeyPair, Root};
@@ -44,9 +45,11 @@ mod key;
 mod oid;
 mod peer;
 mod pem;
+mod resume;
 mod root;
 mod template;
 mod tls;
+mod trust;
 
 pub use bundle::{BundleError, TrustBundle};
 pub use cacerts::{CaCerts, CaCertsError, CaCertsFiles, MAX_INTERMEDIATES};
@@ -62,5 +65,7 @@ pub use join_token::{JoinError, JoinRecord, JoinToken};
 pub use key::{KeyAlgorithm, KeyError, KeyPair};
 pub use peer::{MAX_CHAIN, Peer, PeerError, PeerRole, PeerRule, check_client, check_server};
 pub use pem::{MAX_CERTIFICATES, MAX_PEM, PemError};
+pub use resume::Sessions;
 pub use root::{INTERMEDIATE_LIFE, ROOT_LIFE, Root, RootError};
-pub use tls::{ClientAuth, ClientVerifier, ServerVerifier, SharedBundle, provider};
+pub use tls::{ClientAuth, ClientVerifier, ServerVerifier, provider};
+pub use trust::{SharedTrust, Trust};

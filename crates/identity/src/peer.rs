@@ -8,7 +8,7 @@ use catamaran_model::{Fingerprint, SpiffeId, Timestamp, TrustDomain};
 use rustls_pki_types::{CertificateDer, UnixTime};
 
 use crate::bundle::TrustBundle;
-use crate::certificate::{AltName, Certificate, CertificateError, date};
+use crate::certificate::{AltName, Certificate, CertificateError, CertificateFacts, date};
 use crate::pem::brief;
 
 /// The most certificates that a peer may send.
@@ -44,6 +44,26 @@ impl PeerRule {
         }
     }
 
+    /// Whether a peer whose chain holds is one of those that are demanded.
+    pub(crate) fn admit(&self, peer: &Peer) -> Result<(), PeerError> {
+        if !self.identities.contains(&peer.id) {
+            return Err(PeerError::WrongIdentity {
+                wanted: self.identities.iter().cloned().collect(),
+                got: peer.id.clone(),
+            });
+        }
+        if let Some(allowed) = &self.issuers
+            && !peer.issuers.iter().any(|print| allowed.contains(print))
+        {
+            return Err(PeerError::WrongIssuer {
+                got: peer.id.clone(),
+                through: peer.issuers.clone(),
+                allowed: allowed.iter().copied().collect(),
+            });
+        }
+        Ok(())
+    }
+
     /// The identities that are accepted.
     pub fn identities(&self) -> &BTreeSet<SpiffeId> {
         &self.identities
@@ -66,6 +86,20 @@ pub struct Peer {
     pub issuers: Vec<Fingerprint>,
     /// When the peer's certificate ends.
     pub not_after: Timestamp,
+}
+
+/// A chain that holds, and how long: no certificate on the way to the root begins later or ends earlier.
+#[derive(Debug, Clone)]
+pub(crate) struct Checked {
+    pub(crate) peer: Arc<Peer>,
+    pub(crate) from: Timestamp,
+    pub(crate) until: Timestamp,
+}
+
+impl Checked {
+    pub(crate) fn holds(&self, now: Timestamp) -> bool {
+        self.from <= now && now <= self.until
+    }
 }
 
 /// Which side of a connection the certificate was shown by.
@@ -278,6 +312,18 @@ pub(crate) fn check_chain(
     intermediates: &[CertificateDer<'_>],
     now: Timestamp,
 ) -> Result<Peer, PeerError> {
+    check_path(bundle, role, end_entity, intermediates, now)
+        .map(|checked| Arc::unwrap_or_clone(checked.peer))
+}
+
+/// The same, and for how long it holds.
+pub(crate) fn check_path(
+    bundle: &TrustBundle,
+    role: PeerRole,
+    end_entity: &CertificateDer<'_>,
+    intermediates: &[CertificateDer<'_>],
+    now: Timestamp,
+) -> Result<Checked, PeerError> {
     if intermediates.len() + 1 > MAX_CHAIN {
         return Err(PeerError::TooMany(intermediates.len() + 1));
     }
@@ -307,10 +353,22 @@ pub(crate) fn check_chain(
             None,
         )
         .map_err(refuse)?;
-    let mut issuers: Vec<Fingerprint> = path
-        .intermediate_certificates()
-        .map(|cert| crate::certificate::fingerprint(&cert.der()))
-        .collect();
+    let mut from = certificate.facts.not_before;
+    let mut until = certificate.facts.not_after;
+    let mut narrow = |begin: Timestamp, end: Timestamp| {
+        from = from.max(begin);
+        until = until.min(end);
+    };
+    let mut issuers: Vec<Fingerprint> = Vec::new();
+    for intermediate in path.intermediate_certificates() {
+        let der = intermediate.der();
+        match CertificateFacts::read(&der) {
+            Ok(facts) => narrow(facts.not_before, facts.not_after),
+            // good now, but for how long cannot be told
+            Err(_) => narrow(now, now),
+        }
+        issuers.push(crate::certificate::fingerprint(&der));
+    }
     let root = bundle
         .roots(&id.trust_domain)
         .find(|root| &root.anchor == path.anchor());
@@ -326,14 +384,16 @@ pub(crate) fn check_chain(
                 reason: format!("the root ({}) allows fewer intermediates", facts.subject),
             });
         }
+        narrow(facts.not_before, facts.not_after);
         issuers.push(root.certificate.fingerprint);
     }
-    Ok(Peer {
+    let peer = Arc::new(Peer {
         id,
         fingerprint: certificate.fingerprint,
         issuers,
         not_after: certificate.facts.not_after,
-    })
+    });
+    Ok(Checked { peer, from, until })
 }
 
 fn chain_error(
@@ -374,72 +434,6 @@ fn chain_error(
     }
 }
 
-/// Who a chain belongs to that the verifier of this very handshake accepted.
-///
-/// Where names alone tell which certificate signed which, no signature is computed again: an accepted chain needs a
-/// signer of the issuer's name, and there is only one. Where two have the same name, everything is checked again.
-pub(crate) fn of_accepted(
-    bundle: &TrustBundle,
-    role: PeerRole,
-    end_entity: &CertificateDer<'_>,
-    intermediates: &[CertificateDer<'_>],
-    now: Timestamp,
-) -> Result<Peer, PeerError> {
-    let certificate = Certificate::read(end_entity)?;
-    let id = one_identity(&certificate)?;
-    match issuers_by_name(bundle, &id, &certificate, intermediates) {
-        Some(issuers) if certificate.facts.is_valid(now) => Ok(Peer {
-            id,
-            fingerprint: certificate.fingerprint,
-            issuers,
-            not_after: certificate.facts.not_after,
-        }),
-        _ => check_chain(bundle, role, end_entity, intermediates, now),
-    }
-}
-
-/// The way from a certificate to a root, if at each step exactly one certificate has the issuer's name.
-fn issuers_by_name(
-    bundle: &TrustBundle,
-    id: &SpiffeId,
-    certificate: &Certificate,
-    intermediates: &[CertificateDer<'_>],
-) -> Option<Vec<Fingerprint>> {
-    let sent: Vec<Certificate> = intermediates
-        .iter()
-        .map(Certificate::read)
-        .collect::<Result<_, _>>()
-        .ok()?;
-    let roots = || {
-        bundle
-            .roots(&id.trust_domain)
-            .map(|r| r.certificate.as_ref())
-    };
-    let mut issuers = Vec::new();
-    let mut wanted = &certificate.issuer;
-    while issuers.len() < MAX_CHAIN {
-        let mut named = sent.iter().filter(|one| one.subject == *wanted);
-        let mut named_roots = roots().filter(|one| one.subject == *wanted);
-        match (
-            named.next(),
-            named.next(),
-            named_roots.next(),
-            named_roots.next(),
-        ) {
-            (None, None, Some(root), None) => {
-                issuers.push(root.fingerprint);
-                return Some(issuers);
-            }
-            (Some(one), None, None, None) => {
-                issuers.push(one.fingerprint);
-                wanted = &one.issuer;
-            }
-            _ => return None,
-        }
-    }
-    None
-}
-
 /// What a client demands of the server it reached.
 pub fn check_server(
     bundle: &TrustBundle,
@@ -449,21 +443,7 @@ pub fn check_server(
     now: Timestamp,
 ) -> Result<Peer, PeerError> {
     let peer = check_chain(bundle, PeerRole::Server, end_entity, intermediates, now)?;
-    if !rule.identities.contains(&peer.id) {
-        return Err(PeerError::WrongIdentity {
-            wanted: rule.identities.iter().cloned().collect(),
-            got: peer.id,
-        });
-    }
-    if let Some(allowed) = &rule.issuers
-        && !peer.issuers.iter().any(|print| allowed.contains(print))
-    {
-        return Err(PeerError::WrongIssuer {
-            got: peer.id,
-            through: peer.issuers,
-            allowed: allowed.iter().copied().collect(),
-        });
-    }
+    rule.admit(&peer)?;
     Ok(peer)
 }
 

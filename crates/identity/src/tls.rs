@@ -3,7 +3,6 @@
 use std::fmt;
 use std::sync::{Arc, LazyLock};
 
-use arc_swap::ArcSwap;
 use catamaran_model::Timestamp;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::aws_lc_rs::{cipher_suite, kx_group};
@@ -12,8 +11,8 @@ use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::{DigitallySignedStruct, DistinguishedName, SignatureScheme, SupportedProtocolVersion};
 use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 
-use crate::bundle::TrustBundle;
-use crate::peer::{self, PeerRule};
+use crate::peer::{PeerRole, PeerRule};
+use crate::trust::SharedTrust;
 
 /// The cryptography of every connection: aws-lc-rs, AES-128-GCM first, X25519 first.
 pub fn provider() -> Arc<CryptoProvider> {
@@ -43,19 +42,16 @@ pub(crate) fn timestamp(time: UnixTime) -> Timestamp {
     Timestamp(time.as_secs().saturating_mul(1000))
 }
 
-/// Where a verifier finds the roots at the moment of a handshake.
-pub type SharedBundle = Arc<ArcSwap<TrustBundle>>;
-
 /// Used by clients: chain, then exactly one URI, then the rule. The name in SNI is for routing and is not checked.
 pub struct ServerVerifier {
-    bundle: SharedBundle,
+    trust: SharedTrust,
     rule: PeerRule,
 }
 
 impl ServerVerifier {
-    /// Checks servers by `rule`, with the roots that `bundle` holds at the time.
-    pub fn new(bundle: SharedBundle, rule: PeerRule) -> ServerVerifier {
-        ServerVerifier { bundle, rule }
+    /// Checks servers by `rule`, with the roots that `trust` holds at the time.
+    pub fn new(trust: SharedTrust, rule: PeerRule) -> ServerVerifier {
+        ServerVerifier { trust, rule }
     }
 }
 
@@ -74,14 +70,9 @@ impl ServerCertVerifier for ServerVerifier {
         _ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
-        let bundle = self.bundle.load();
-        peer::check_server(
-            &bundle,
-            &self.rule,
-            end_entity,
-            intermediates,
-            timestamp(now),
-        )?;
+        let trust = self.trust.load();
+        let peer = trust.check(PeerRole::Server, end_entity, intermediates, timestamp(now))?;
+        self.rule.admit(&peer)?;
         Ok(ServerCertVerified::assertion())
     }
 
@@ -131,14 +122,14 @@ pub enum ClientAuth {
 
 /// Used by servers: chain for client use, exactly one URI, of a trust domain that has a root here.
 pub struct ClientVerifier {
-    bundle: SharedBundle,
+    trust: SharedTrust,
     auth: ClientAuth,
 }
 
 impl ClientVerifier {
-    /// Checks clients with the roots that `bundle` holds at the time.
-    pub fn new(bundle: SharedBundle, auth: ClientAuth) -> ClientVerifier {
-        ClientVerifier { bundle, auth }
+    /// Checks clients with the roots that `trust` holds at the time.
+    pub fn new(trust: SharedTrust, auth: ClientAuth) -> ClientVerifier {
+        ClientVerifier { trust, auth }
     }
 }
 
@@ -164,8 +155,8 @@ impl ClientCertVerifier for ClientVerifier {
         intermediates: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, rustls::Error> {
-        let bundle = self.bundle.load();
-        peer::check_client(&bundle, end_entity, intermediates, timestamp(now))?;
+        let trust = self.trust.load();
+        trust.check(PeerRole::Client, end_entity, intermediates, timestamp(now))?;
         Ok(ClientCertVerified::assertion())
     }
 

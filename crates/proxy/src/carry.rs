@@ -8,9 +8,10 @@
 //! upstream that is not who it should be (before any byte of a request), CONNECT, and heads that mean two things.
 //!
 //! The order of reading: `accept.rs` (sockets, and a connection's way), `http.rs` and `tcp.rs` (what is carried), `pool.rs`
-//! and `dial.rs` (upstreams), `probe.rs` (gateways nobody calls just now), `worker.rs` (what a thread has), `strangers.rs` (who is not known yet), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `copy.rs`.
+//! and `dial.rs` (upstreams), `probe.rs` (gateways nobody calls just now), `worker.rs` (what a thread has), `strangers.rs` (who is not known yet), `sni.rs`, `detect.rs`, `tls.rs`, `head.rs`, `body.rs`, `ahead.rs`, `copy.rs`.
 
 mod accept;
+mod ahead;
 mod body;
 mod copy;
 mod detect;
@@ -24,6 +25,7 @@ mod linger;
 mod pool;
 mod probe;
 mod rest;
+mod scratch;
 mod sni;
 mod strangers;
 mod stream;

@@ -97,7 +97,7 @@ fn tls_1_2_peers_are_served_with_the_same_checks() {
     let root = root("mesh-1");
     let pair = pair(&issuer(&root, 1), &issuer(&root, 2));
     let old = |rule: &PeerRule| {
-        let verifier = ServerVerifier::new(pair.client.bundle.clone(), rule.clone());
+        let verifier = ServerVerifier::new(pair.client.trust.clone(), rule.clone());
         let config = ClientConfig::builder_with_details(tls::provider(), pair.client.clock.clone())
             .with_protocol_versions(&[&rustls::version::TLS12])
             .unwrap()
@@ -283,6 +283,199 @@ fn nobody_is_believed_past_the_end_of_a_certificate() {
     assert_eq!(refusal(pair.shake(&rule)), ("server", "expired".to_owned()));
     client_clock.set(late);
     assert_eq!(refusal(pair.shake(&rule)), ("client", "expired".to_owned()));
+}
+
+/// A pair that resumes sessions, and what the client keeps of them.
+struct Resuming {
+    pair: Pair,
+    clocks: [Arc<SetClock>; 2],
+    rule: PeerRule,
+    dialer: Arc<ClientConfig>,
+    sessions: Arc<Sessions>,
+    listener: Arc<ServerConfig>,
+}
+
+impl Resuming {
+    fn new(client: Holding, server: Holding, rule: PeerRule) -> Resuming {
+        let (client, client_clock) = credentials(client);
+        let (server, server_clock) = credentials(server);
+        let pair = Pair { client, server };
+        let base = pair.client.client_config(&rule, H2).unwrap();
+        let (dialer, sessions) = pair.client.resuming(&base, 4);
+        let listener = pair
+            .server
+            .resuming_server_config(H2, ClientAuth::Required)
+            .unwrap();
+        Resuming {
+            pair,
+            clocks: [client_clock, server_clock],
+            rule,
+            dialer,
+            sessions,
+            listener,
+        }
+    }
+
+    /// One connection, and how its handshake went.
+    fn connect(
+        &self,
+    ) -> (
+        rustls::ClientConnection,
+        rustls::ServerConnection,
+        rustls::HandshakeKind,
+    ) {
+        let (client, server) = shake(&self.dialer, &self.listener).unwrap();
+        let kind = client.handshake_kind().unwrap();
+        assert_eq!(server.handshake_kind(), Some(kind));
+        (client, server, kind)
+    }
+
+    /// How often out of four the handshake was a resumed one.
+    fn resumed(&self) -> usize {
+        (0..4)
+            .filter(|_| self.connect().2 == rustls::HandshakeKind::Resumed)
+            .count()
+    }
+
+    fn set(&self, now: Timestamp) {
+        for clock in &self.clocks {
+            clock.set(now);
+        }
+    }
+}
+
+#[test]
+fn a_resumed_session_gives_the_same_verified_peers() {
+    let root = root("mesh-1");
+    let (one, two) = (issuer(&root, 1), issuer(&root, 2));
+    let rule = PeerRule::exactly(id("hello")).issued_by([two.fingerprint()]);
+    let both = Resuming::new(
+        holding(&one, "sleep", NOW),
+        holding(&two, "hello", NOW),
+        rule,
+    );
+    let mut met = Vec::new();
+    for wanted in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let (mut client, mut server, kind) = both.connect();
+        assert_eq!(kind, wanted);
+        let to = both.pair.client.server(&client, &both.rule, NOW).unwrap();
+        let from = both.pair.server.peer(&server, PeerRole::Client, NOW);
+        met.push((to, from.unwrap().unwrap()));
+        assert_eq!(say(&mut client, &mut server, "hi"), "hi");
+    }
+    assert_eq!(met[0].0.id, id("hello"));
+    assert_eq!(met[0].1.id, id("sleep"));
+    assert_eq!(met[0], met[1]);
+    both.sessions.forget();
+    assert_eq!(both.connect().2, rustls::HandshakeKind::Full);
+}
+
+#[test]
+fn sessions_end_with_the_certificate_or_the_roots_of_either_side() {
+    let root = root("mesh-1");
+    let (one, two) = (issuer(&root, 1), issuer(&root, 2));
+    let both = Resuming::new(
+        holding(&one, "sleep", NOW),
+        holding(&one, "hello", NOW),
+        PeerRule::exactly(id("hello")),
+    );
+    assert_eq!(both.resumed(), 3);
+    both.pair.server.install(holding(&two, "hello", NOW));
+    let (client, _, kind) = both.connect();
+    assert_eq!(kind, rustls::HandshakeKind::Full);
+    let seen = both.pair.client.server(&client, &both.rule, NOW).unwrap();
+    assert_eq!(seen.issuers[0], two.fingerprint());
+    both.pair.client.install(holding(&two, "sleep", NOW));
+    let (_, server, kind) = both.connect();
+    assert_eq!(kind, rustls::HandshakeKind::Full);
+    let seen = both.pair.server.peer(&server, PeerRole::Client, NOW);
+    assert_eq!(seen.unwrap().unwrap().issuers[0], two.fingerprint());
+    assert_eq!(both.resumed(), 4);
+    both.set(NOW.after(HOUR));
+    assert_eq!(both.connect().2, rustls::HandshakeKind::Full);
+}
+
+/// The bookkeeping above only avoids it: even a session that outlived a root by a race leads nowhere.
+#[test]
+fn a_resumed_peer_whose_root_was_taken_away_is_refused() {
+    let (a, b) = (root("mesh-a"), root("mesh-b"));
+    let both_roots = a
+        .bundle(&domain())
+        .unwrap()
+        .with(&b.bundle(&domain()).unwrap());
+    let (ca, cb) = (issuer(&a, 1), issuer(&b, 2));
+    let with_both = |holding: Holding| holding.with_bundle(both_roots.clone(), NOW).unwrap();
+    let both = Resuming::new(
+        with_both(holding(&ca, "sleep", NOW)),
+        with_both(holding(&cb, "hello", NOW)),
+        PeerRule::exactly(id("hello")),
+    );
+    both.connect();
+    let (client, server, kind) = both.connect();
+    assert_eq!(kind, rustls::HandshakeKind::Resumed);
+    both.pair.client.install(holding(&ca, "sleep", NOW));
+    both.pair.server.install(holding(&cb, "hello", NOW));
+    let to = both.pair.client.server(&client, &both.rule, NOW);
+    assert_eq!(to.unwrap_err().code(), "unknown_issuer");
+    let from = both.pair.server.peer(&server, PeerRole::Client, NOW);
+    assert_eq!(from.unwrap_err().code(), "unknown_issuer");
+}
+
+#[test]
+fn a_resumed_peer_is_not_believed_past_its_certificate_nor_for_another_rule() {
+    let root = root("mesh-1");
+    let one = issuer(&root, 1);
+    let both = Resuming::new(
+        holding(&one, "sleep", NOW),
+        holding(&one, "hello", NOW),
+        PeerRule::exactly(id("hello")),
+    );
+    both.connect();
+    let (client, server, kind) = both.connect();
+    assert_eq!(kind, rustls::HandshakeKind::Resumed);
+    let late = NOW.after(DAY + HOUR);
+    let to = both.pair.client.server(&client, &both.rule, late);
+    assert_eq!(to.unwrap_err().code(), "expired");
+    let from = both.pair.server.peer(&server, PeerRole::Client, late);
+    assert_eq!(from.unwrap_err().code(), "expired");
+    for (rule, code) in [
+        (PeerRule::exactly(id("other")), "wrong_identity"),
+        (
+            PeerRule::exactly(id("hello")).issued_by([issuer(&root, 2).fingerprint()]),
+            "wrong_issuer",
+        ),
+    ] {
+        let refused = both.pair.client.server(&client, &rule, NOW).unwrap_err();
+        assert_eq!(refused.code(), code);
+    }
+}
+
+/// A session of an anonymous caller must not open a door at which certificates are demanded.
+#[test]
+fn a_ticket_of_one_listener_is_worth_nothing_to_another() {
+    let root = root("mesh-1");
+    let (server, clock) = credentials(holding(&issuer(&root, 2), "hello", NOW));
+    let nobody = Credentials::anonymous(root.bundle(&domain()).unwrap(), clock);
+    let base = nobody
+        .client_config(&PeerRule::exactly(id("hello")), H2)
+        .unwrap();
+    let (dialer, _sessions) = nobody.resuming(&base, 4);
+    let open = server
+        .resuming_server_config(H2, ClientAuth::Optional)
+        .unwrap();
+    let closed = server
+        .resuming_server_config(H2, ClientAuth::Required)
+        .unwrap();
+    for wanted in [rustls::HandshakeKind::Full, rustls::HandshakeKind::Resumed] {
+        let (client, accepted) = shake(&dialer, &open).unwrap();
+        assert_eq!(client.handshake_kind(), Some(wanted));
+        let caller = server.peer(&accepted, PeerRole::Client, NOW).unwrap();
+        assert_eq!(caller, None);
+    }
+    assert_eq!(
+        refusal(shake(&dialer, &closed)),
+        ("server", "no_certificate".to_owned())
+    );
 }
 
 #[test]

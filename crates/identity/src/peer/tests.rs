@@ -416,31 +416,3 @@ fn a_heap_of_certificates_is_not_looked_through() {
         .collect();
     assert!(check_client(&bundle, &leaf, &decoys, NOW).is_err());
 }
-
-#[test]
-fn an_accepted_chain_is_read_as_it_was_checked() {
-    let root = foreign::root("Shared Root");
-    let bundle = TrustBundle::from_pem(&domain(), &root.pem()).unwrap();
-    let (old, new) = (root.below("Issuing"), root.below("Issuing"));
-    let other = root.below("Other");
-    let (leaf, _) = new.leaf(vec![foreign::uri(&id("hello").to_string())]);
-    let print = |authority: &foreign::Authority| crate::fingerprint(&authority.der);
-    // Alone, beside a stranger, and beside a namesake that did not sign.
-    for sent in [
-        vec![new.der.clone()],
-        vec![other.der.clone(), new.der.clone()],
-        vec![old.der.clone(), new.der.clone()],
-        vec![new.der.clone(), old.der.clone()],
-    ] {
-        let checked = check_client(&bundle, &leaf, &sent, NOW).unwrap();
-        let read = of_accepted(&bundle, PeerRole::Client, &leaf, &sent, NOW).unwrap();
-        assert_eq!(read, checked);
-        assert_eq!(read.issuers, [print(&new), print(&root)]);
-    }
-    let sent = [new.der.clone()];
-    let late = of_accepted(&bundle, PeerRole::Client, &leaf, &sent, NOW.after(DAY * 2));
-    assert_eq!(late.unwrap_err().code(), "expired");
-    let strange = TrustBundle::from_pem(&domain(), &foreign::root("Another").pem()).unwrap();
-    let refused = of_accepted(&strange, PeerRole::Client, &leaf, &sent, NOW);
-    assert_eq!(refused.unwrap_err().code(), "unknown_issuer");
-}

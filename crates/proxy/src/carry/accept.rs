@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use catamaran_decide::{
-    Codec, Connection, Detected, Entry, Handler, Listener, Table, accept, listen,
+    Codec, Connection, Detected, Entry, Handler, Listener, Table, Way, accept, listen,
 };
 use catamaran_model::{ClusterName, Direction as ClusterDirection};
 use http::Version;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep};
 
+use super::ahead::Ahead;
 use super::detect::{Beginning, BeginningError, HELLO_WAIT, Look, Rewound, read_beginning};
 use super::dial::tune;
 use super::http::{CALLER_IDLE, Channel, Course as HttpCourse, Direction, serve};
@@ -161,6 +162,8 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(true)?;
     socket.set_nonblocking(true)?;
+    // connections have what their listener has
+    tune(&socket);
     socket.bind(&address.into())?;
     socket.listen(BACKLOG)?;
     TcpListener::from_std(socket.into())
@@ -203,7 +206,6 @@ fn original_destination(stream: &TcpStream, local: SocketAddr) -> Option<SocketA
 }
 
 async fn admit(worker: Rc<Worker>, door: Door, stream: TcpStream, source: SocketAddr) {
-    tune(&stream);
     let Ok(local) = stream.local_addr() else {
         return;
     };
@@ -244,10 +246,43 @@ async fn admit(worker: Rc<Worker>, door: Door, stream: TcpStream, source: Socket
         return;
     }
     if door == Door::Proxy {
-        serve_proxy(worker, call, stream).await;
-    } else {
-        find_way(worker, call, entry, stream).await;
+        Box::pin(serve_proxy(worker, call, stream)).await;
+        return;
     }
+    // finding the way needs much state, and carrying little of it
+    match Box::pin(find_way(worker.clone(), call, entry, stream)).await {
+        Found::Nothing => {}
+        Found::Whole {
+            way,
+            call,
+            stream,
+            head,
+        } => carry(&worker, &way, call, stream, head).await,
+        Found::Http {
+            channel,
+            stream,
+            version,
+        } => serve(*channel, stream, version),
+    }
+}
+
+/// What is to be done with a connection.
+enum Found {
+    /// It was refused, or it is gone.
+    Nothing,
+    /// It is carried as a whole; `head` was read of it.
+    Whole {
+        way: Way,
+        call: Call,
+        stream: Stream,
+        head: Vec<u8>,
+    },
+    /// It speaks HTTP.
+    Http {
+        channel: Box<Channel>,
+        stream: Stream,
+        version: Version,
+    },
 }
 
 fn refuse(worker: &Worker, call: &Call, why: Turned, flags: Flags, reason: &str) {
@@ -323,13 +358,26 @@ fn look_of(listener: &Listener) -> Option<Look> {
     })
 }
 
-async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: TcpStream) {
+async fn find_way(
+    worker: Rc<Worker>,
+    mut call: Call,
+    entry: Entry,
+    mut stream: TcpStream,
+) -> Found {
+    let refuse = |call: &Call, why, flags, reason: &str| {
+        refuse(&worker, call, why, flags, reason);
+        Found::Nothing
+    };
+    let crowded = |call: &Call| {
+        crowded(&worker, call);
+        Found::Nothing
+    };
     let listened = listen(&worker.table(), entry);
     let listener = match listened {
         Ok(listener) => listener,
         Err(reject) => {
             let flags = flags_of(reject.flag);
-            return refuse(&worker, &call, Turned::NoWay, flags, &reject.to_string());
+            return refuse(&call, Turned::NoWay, flags, &reject.to_string());
         }
     };
     let mut head = Vec::new();
@@ -339,16 +387,15 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
         let looked = read_beginning(&mut stream, &mut head, look);
         beginning = match stranger.while_it_may(looked).await {
             Some(Ok(beginning)) => beginning,
-            Some(Err(BeginningError::Closed)) if head.is_empty() => return,
+            Some(Err(BeginningError::Closed)) if head.is_empty() => return Found::Nothing,
             Some(Err(error)) => {
                 let flags = Flags::CALLER_PROTOCOL;
-                return refuse(&worker, &call, Turned::Beginning, flags, &error.to_string());
+                return refuse(&call, Turned::Beginning, flags, &error.to_string());
             }
-            None => return crowded(&worker, &call),
+            None => return crowded(&call),
         };
         if head.is_empty() && !listener.continues_on_timeout() {
             return refuse(
-                &worker,
                 &call,
                 Turned::Beginning,
                 Flags::CALLER_PROTOCOL,
@@ -386,11 +433,11 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
             if call.toward == Toward::Through
                 && call.server_name.as_deref() == Some(probe::NAME) =>
         {
-            return;
+            return Found::Nothing;
         }
         Err(reject) => {
             let flags = flags_of(reject.flag);
-            return refuse(&worker, &call, Turned::NoWay, flags, &reject.to_string());
+            return refuse(&call, Turned::NoWay, flags, &reject.to_string());
         }
     };
     let direction = match call.toward {
@@ -405,12 +452,12 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
     let mut plain = None;
     let mut tls_stream = None;
     if let Some(tls) = way.chain.tls() {
-        let stream = Rewound::new(std::mem::take(&mut head), stream);
+        let stream = Ahead::new(std::mem::take(&mut head), stream);
         let flags = Flags::CALLER_PROTOCOL;
         let config = match worker.configs.server(&worker.credentials, tls) {
             Ok(config) => config,
             Err(error) => {
-                return refuse(&worker, &call, Turned::Handshake, flags, &error.to_string());
+                return refuse(&call, Turned::Handshake, flags, &error.to_string());
             }
         };
         match stranger
@@ -428,9 +475,9 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
                 tls_stream = Some(stream);
             }
             Some(Err(error)) => {
-                return refuse(&worker, &call, error.turned(), flags, &error.to_string());
+                return refuse(&call, error.turned(), flags, &error.to_string());
             }
-            None => return crowded(&worker, &call),
+            None => return crowded(&call),
         }
     } else {
         plain = Some(stream);
@@ -440,10 +487,14 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
         let stream = match (tls_stream, plain) {
             (Some(stream), _) => Stream::Server(stream),
             (None, Some(stream)) => Stream::Plain(stream),
-            (None, None) => return,
+            (None, None) => return Found::Nothing,
         };
-        carry(&worker, &way, call, stream, head).await;
-        return;
+        return Found::Whole {
+            way,
+            call,
+            stream,
+            head,
+        };
     };
     let known = match http.codec {
         Codec::Http1 => Some(Version::HTTP_11),
@@ -460,7 +511,7 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
             Some(version) => (Stream::Server(stream), version),
             None => {
                 let Ok(beginning) = read_beginning(&mut stream, &mut head, look).await else {
-                    return;
+                    return Found::Nothing;
                 };
                 let stream = Stream::RewoundServer(Box::new(Rewound::new(head, *stream)));
                 (stream, version_of(&beginning))
@@ -471,18 +522,18 @@ async fn find_way(worker: Rc<Worker>, mut call: Call, entry: Entry, mut stream: 
                 Some(version) => version,
                 None => match read_beginning(&mut stream, &mut head, look).await {
                     Ok(beginning) => version_of(&beginning),
-                    Err(_) => return,
+                    Err(_) => return Found::Nothing,
                 },
             };
             (Stream::Rewound(Rewound::new(head, stream)), version)
         }
-        (None, None) => return,
+        (None, None) => return Found::Nothing,
     };
-    serve(
-        channel(worker, call, HttpCourse::Fixed(way), direction),
+    Found::Http {
+        channel: Box::new(channel(worker, call, HttpCourse::Fixed(way), direction)),
         stream,
         version,
-    );
+    }
 }
 
 /// What is spoken where HTTP must be spoken: anything unknown is answered in HTTP/1's words.
@@ -490,5 +541,34 @@ fn version_of(beginning: &Beginning) -> Version {
     match beginning {
         Beginning::Http2 => Version::HTTP_2,
         _ => Version::HTTP_11,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::dial::KEEPALIVE_TIME;
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_listener_s_options_are_its_connections_too() {
+        let listener = bind(SocketAddr::from(([127, 0, 0, 1], 0))).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (accepted, _caller) = tokio::join!(listener.accept(), TcpStream::connect(address));
+        let (accepted, _) = accepted.unwrap();
+        let socket = SockRef::from(&accepted);
+        assert!(socket.tcp_nodelay().unwrap());
+        assert!(socket.keepalive().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_TIME);
+    }
+
+    /// How large the state of a connection is while it is carried. What is needed only for a while (a handshake, a search for a
+    /// way, HTTP's codec) is boxed, and goes.
+    #[test]
+    fn a_carried_connection_s_own_state_is_small() {
+        fn of<A, B, C, D, F>(_: impl Fn(A, B, C, D) -> F) -> usize {
+            size_of::<F>()
+        }
+        let size = of(admit);
+        assert!(size <= 2560, "{size} bytes");
     }
 }

@@ -12,11 +12,13 @@ use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::scratch::Scratch;
+
 /// Bytes read at once; the most that one direction of one connection ever keeps.
 pub(crate) const SCRATCH: usize = 64 * 1024;
 
 thread_local! {
-    static BUFFER: RefCell<Box<[u8]>> = RefCell::new(vec![0; SCRATCH].into_boxed_slice());
+    static BUFFER: RefCell<Scratch> = RefCell::new(Scratch::new(SCRATCH));
 }
 
 /// Why a copy ended.
@@ -101,6 +103,8 @@ enum Stage {
 
 /// One direction of a copy.
 struct Way {
+    /// How reading failed, while what was read before is still to be written.
+    failed: Option<io::Error>,
     kept: Vec<u8>,
     written: usize,
     unflushed: bool,
@@ -111,6 +115,7 @@ struct Way {
 impl Way {
     fn new(kept: Vec<u8>) -> Self {
         Way {
+            failed: None,
             kept,
             written: 0,
             unflushed: false,
@@ -140,6 +145,9 @@ impl Way {
                 self.kept = Vec::new();
                 self.written = 0;
             }
+            if let Some(error) = self.failed.take() {
+                return Poll::Ready(Err(Side::Reader(error)));
+            }
             match self.stage {
                 Stage::Closed => return Poll::Ready(Ok(())),
                 Stage::Closing => {
@@ -168,20 +176,36 @@ impl Way {
         }
     }
 
-    /// One read and as many writes as it takes. What the writer would not take is kept, which ends this with `Ready`.
+    /// Reads what is there, up to a scratch full, and writes it. What the writer would not take is kept, which ends this with
+    /// `Ready`.
+    ///
+    /// A TLS connection gives one record at a read, and a plain one all it has: several records so become one write, and what
+    /// ends a burst of a plain one costs no call, as a read that was not full has shown that nothing is left.
     fn poll_move<R: AsyncRead, W: AsyncWrite>(
         &mut self,
         cx: &mut Context<'_>,
-        reader: Pin<&mut R>,
+        mut reader: Pin<&mut R>,
         mut writer: Pin<&mut W>,
     ) -> Poll<Result<(), Side>> {
         BUFFER.with_borrow_mut(|scratch| {
             let mut buffer = ReadBuf::new(scratch);
-            ready!(reader.poll_read(cx, &mut buffer)).map_err(Side::Reader)?;
-            let mut rest = buffer.filled();
-            if rest.is_empty() {
-                self.stage = Stage::Closing;
+            while buffer.remaining() > 0 {
+                let before = buffer.filled().len();
+                match reader.as_mut().poll_read(cx, &mut buffer) {
+                    Poll::Ready(Ok(())) if buffer.filled().len() > before => {}
+                    Poll::Ready(Ok(())) => {
+                        self.stage = Stage::Closing;
+                        break;
+                    }
+                    Poll::Ready(Err(error)) => {
+                        self.failed = Some(error);
+                        break;
+                    }
+                    Poll::Pending if before == 0 => return Poll::Pending,
+                    Poll::Pending => break,
+                }
             }
+            let mut rest = buffer.filled();
             while !rest.is_empty() {
                 match writer.as_mut().poll_write(cx, rest) {
                     Poll::Ready(Ok(0)) => {

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_decide::{Outcome, Transport};
-use catamaran_identity::{PeerError, PeerRole};
+use catamaran_identity::PeerError;
 use catamaran_model::Fingerprint;
 use rustls_pki_types::ServerName;
 use socket2::{SockRef, TcpKeepalive};
@@ -15,6 +15,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
+use super::ahead::Ahead;
 use super::lanes::Leaf;
 use super::stream::Stream;
 use super::tls::{Offer, RuleError, TLS_BUFFER, is_http2};
@@ -25,7 +26,7 @@ pub(crate) const CONNECT_AND_TLS: Duration = Duration::from_secs(1);
 /// How long sent bytes may stay unacknowledged on a connection that leaves the cluster, unless HTTP/2 pings watch it. The
 /// kernel counts the time of a full receiver too, so this must be longer than a slow reader's pause.
 pub(crate) const UNACKNOWLEDGED: Duration = Duration::from_secs(15);
-const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
+pub(crate) const KEEPALIVE_TIME: Duration = Duration::from_secs(10);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
 /// What a connection is to be.
@@ -126,15 +127,17 @@ pub(crate) async fn dial(worker: &Worker, target: &Target) -> Result<Dialed, Dia
         Some(peer) => DialError::Identity(address, peer.clone()),
         None => DialError::Tls(address, Arc::new(error)),
     };
-    let config = worker
+    let meeting = worker
         .configs
-        .client(credentials, tls, &target.issuers, target.offer)
+        .client(credentials, tls, &target.issuers, target.offer, address)
         .map_err(|error| DialError::Rule(address, error))?;
     let name = ServerName::try_from(tls.sni.to_string())
         .map_err(|error| failed(io::Error::other(error)))?;
-    let connecting = TlsConnector::from(config).connect_with(name, stream, |connection| {
-        connection.set_buffer_limit(Some(TLS_BUFFER))
-    });
+    let connecting = TlsConnector::from(meeting.config).connect_with(
+        name,
+        Ahead::new(Vec::new(), stream),
+        |connection| connection.set_buffer_limit(Some(TLS_BUFFER)),
+    );
     let deadline = begun + CONNECT_AND_TLS.max(target.connect);
     let stream = match timeout_at(deadline, connecting).await {
         Err(_) => return Err(DialError::TlsSlow(address)),
@@ -145,12 +148,16 @@ pub(crate) async fn dial(worker: &Worker, target: &Target) -> Result<Dialed, Dia
     let http2 = session.alpn_protocol().is_some_and(is_http2);
     let negotiated = session.alpn_protocol().is_some();
     if target.remote && !http2 {
-        watch_acknowledgements(socket);
+        watch_acknowledgements(socket.get_ref());
     }
+    // a resumed session has shown whom it was once made with: that is worth only what it is worth now
     let peer = credentials
-        .peer(session, PeerRole::Server, worker.now())
-        .map_err(|error| DialError::Identity(address, error))?
-        .map(|peer| Arc::from(peer.id.to_string()));
+        .server(session, &meeting.rule, worker.now())
+        .map_err(|error| {
+            meeting.sessions.forget();
+            DialError::Identity(address, error)
+        })?;
+    let peer = Some(Arc::from(peer.id.to_string()));
     let leaf = session
         .peer_certificates()
         .and_then(|chain| chain.first())
@@ -168,14 +175,16 @@ pub(crate) async fn dial(worker: &Worker, target: &Target) -> Result<Dialed, Dia
     })
 }
 
-/// Options that every connection of either side has. None of them is worth failing a connection for.
-pub(crate) fn tune(stream: &TcpStream) {
-    let _ = stream.set_nodelay(true);
+/// Options that every connection of either side has, and every listener for its connections. None of them is worth failing
+/// for.
+pub(crate) fn tune<'s>(socket: impl Into<SockRef<'s>>) {
+    let socket = socket.into();
+    let _ = socket.set_tcp_nodelay(true);
     let keepalive = TcpKeepalive::new()
         .with_time(KEEPALIVE_TIME)
         .with_interval(KEEPALIVE_INTERVAL)
         .with_retries(3);
-    let _ = SockRef::from(stream).set_tcp_keepalive(&keepalive);
+    let _ = socket.set_tcp_keepalive(&keepalive);
 }
 
 fn watch_acknowledgements(stream: &TcpStream) {

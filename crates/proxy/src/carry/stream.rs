@@ -8,6 +8,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::{client, server};
 
+use super::ahead::Ahead;
 use super::detect::Rewound;
 
 /// A connection of either side.
@@ -18,11 +19,11 @@ pub(crate) enum Stream {
     /// A caller's, some of whose bytes were read already.
     Rewound(Rewound<TcpStream>),
     /// A caller's, whose TLS ends here.
-    Server(Box<server::TlsStream<Rewound<TcpStream>>>),
+    Server(Box<server::TlsStream<Ahead<TcpStream>>>),
     /// The same, some of whose plaintext was read already.
-    RewoundServer(Box<Rewound<server::TlsStream<Rewound<TcpStream>>>>),
+    RewoundServer(Box<Rewound<server::TlsStream<Ahead<TcpStream>>>>),
     /// To an upstream, by TLS.
-    Client(Box<client::TlsStream<TcpStream>>),
+    Client(Box<client::TlsStream<Ahead<TcpStream>>>),
 }
 
 macro_rules! each {

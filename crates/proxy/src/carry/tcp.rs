@@ -72,7 +72,8 @@ pub(crate) async fn carry(
         Handler::Tcp(tcp) => tcp.idle_timeout.unwrap_or(SILENCE),
         Handler::Http(_) => SILENCE,
     };
-    let Some((mut in_flight, dialed)) = reach(worker, way, &call, &mut course).await else {
+    let reached = Box::pin(reach(worker, way, &call, &mut course)).await;
+    let Some((mut in_flight, dialed)) = reached else {
         tell(worker, &call, &course);
         return;
     };

@@ -2,17 +2,18 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_decide::{DownstreamTls, IdentityMatch, MutualTls};
-use catamaran_identity::{ClientAuth, Credentials, PeerError, PeerRole, PeerRule};
+use catamaran_identity::{ClientAuth, Credentials, PeerError, PeerRole, PeerRule, Sessions};
 use catamaran_model::{Fingerprint, SpiffeId};
 use rustls::{ClientConfig, ServerConfig};
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server};
 
-use super::detect::Rewound;
+use super::ahead::Ahead;
 use super::worker::Worker;
 use crate::report::Turned;
 
@@ -58,8 +59,12 @@ impl AcceptError {
     }
 }
 
-/// Configurations that a worker keeps; beyond it they are made anew.
+/// Configurations that a worker keeps; beyond it they are made anew, and sessions with them.
 const CONFIGS: usize = 1024;
+/// Sessions with one endpoint that are kept to be resumed, of about two kilobytes each: a connection takes one and brings one.
+const SESSIONS: usize = 16;
+/// Endpoints of which a worker keeps sessions.
+const MET: usize = 512;
 
 /// Which of a cluster's application protocols are offered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -97,15 +102,34 @@ pub(crate) fn is_http1(alpn: &[u8]) -> bool {
 
 type Issuers = Option<Arc<[Fingerprint]>>;
 
-/// A configuration, and the settings at whose addresses it is filed: held, so that no others take their place.
-type Client = (Arc<MutualTls>, Issuers, Arc<ClientConfig>);
+/// What TLS with one cluster needs: whom to meet, and rustls' settings without sessions.
+#[derive(Clone)]
+struct Client {
+    rule: PeerRule,
+    config: Arc<ClientConfig>,
+}
+
+/// What TLS with one endpoint needs.
+#[derive(Clone)]
+pub(crate) struct Meeting {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) rule: PeerRule,
+    /// What is left of earlier connections.
+    pub(crate) sessions: Arc<Sessions>,
+}
+
+/// The settings at whose addresses a configuration is filed are held, so that no others take their place.
+type HeldClient = (Arc<MutualTls>, Issuers, Client);
 type Server = (Arc<DownstreamTls>, Arc<ServerConfig>);
+type ClientKey = (usize, usize, Offer);
 
 /// rustls' configurations in use by a worker, found by the settings that they were made of. They stay good when the
 /// certificate changes.
 #[derive(Default)]
 pub(crate) struct Configs {
-    clients: RefCell<HashMap<(usize, usize, Offer), Client>>,
+    clients: RefCell<HashMap<ClientKey, HeldClient>>,
+    /// By endpoint too: a session with one is worth nothing to another. Cleared with `clients`.
+    meetings: RefCell<HashMap<(ClientKey, SocketAddr), Meeting>>,
     servers: RefCell<HashMap<usize, Server>>,
 }
 
@@ -127,7 +151,7 @@ impl Configs {
         } else {
             ClientAuth::Optional
         };
-        let config = credentials.server_config(&alpn, auth)?;
+        let config = credentials.resuming_server_config(&alpn, auth)?;
         if servers.len() >= CONFIGS {
             servers.clear();
         }
@@ -135,46 +159,75 @@ impl Configs {
         Ok(config)
     }
 
-    /// What a cluster's TLS needs of rustls.
+    /// What TLS with an endpoint of a cluster needs.
     pub(crate) fn client(
         &self,
         credentials: &Credentials,
         tls: &Arc<MutualTls>,
         issuers: &Issuers,
         offer: Offer,
-    ) -> Result<Arc<ClientConfig>, RuleError> {
+        address: SocketAddr,
+    ) -> Result<Meeting, RuleError> {
         let issuers_at = issuers
             .as_ref()
             .map_or(0, |issuers| Arc::as_ptr(issuers).cast::<u8>() as usize);
         let key = (Arc::as_ptr(tls) as usize, issuers_at, offer);
+        let mut meetings = self.meetings.borrow_mut();
+        if let Some(meeting) = meetings.get(&(key, address)) {
+            return Ok(meeting.clone());
+        }
         let mut clients = self.clients.borrow_mut();
-        if let Some((_, _, config)) = clients.get(&key) {
-            return Ok(config.clone());
+        let client = match clients.get(&key) {
+            Some((_, _, client)) => client.clone(),
+            None => {
+                let client = new_client(credentials, tls, issuers, offer)?;
+                if clients.len() >= CONFIGS {
+                    clients.clear();
+                    meetings.clear();
+                }
+                clients.insert(key, (tls.clone(), issuers.clone(), client.clone()));
+                client
+            }
+        };
+        let (config, sessions) = credentials.resuming(&client.config, SESSIONS);
+        let meeting = Meeting {
+            config,
+            rule: client.rule,
+            sessions,
+        };
+        if meetings.len() >= MET {
+            meetings.clear();
         }
-        let rule = peer_rule(tls, issuers.as_deref())?;
-        let alpn: Vec<&[u8]> = tls
-            .alpn
-            .iter()
-            .map(|name| name.as_bytes())
-            .filter(|name| offer.has(name))
-            .collect();
-        let config = credentials
-            .client_config(&rule, &alpn)
-            .map_err(|error| RuleError::Setup(error.to_string()))?;
-        if clients.len() >= CONFIGS {
-            clients.clear();
-        }
-        clients.insert(key, (tls.clone(), issuers.clone(), config.clone()));
-        Ok(config)
+        meetings.insert((key, address), meeting.clone());
+        Ok(meeting)
     }
+}
+
+fn new_client(
+    credentials: &Credentials,
+    tls: &Arc<MutualTls>,
+    issuers: &Issuers,
+    offer: Offer,
+) -> Result<Client, RuleError> {
+    let rule = peer_rule(tls, issuers.as_deref())?;
+    let alpn: Vec<&[u8]> = tls
+        .alpn
+        .iter()
+        .map(|name| name.as_bytes())
+        .filter(|name| offer.has(name))
+        .collect();
+    let config = credentials
+        .client_config(&rule, &alpn)
+        .map_err(|error| RuleError::Setup(error.to_string()))?;
+    Ok(Client { rule, config })
 }
 
 /// Ends a caller's TLS here. Gives the connection, and the caller's identity if it proved one.
 pub(crate) async fn accept(
     worker: &Worker,
     config: Arc<ServerConfig>,
-    stream: Rewound<TcpStream>,
-) -> Result<(Box<server::TlsStream<Rewound<TcpStream>>>, Option<Arc<str>>), AcceptError> {
+    stream: Ahead<TcpStream>,
+) -> Result<(Box<server::TlsStream<Ahead<TcpStream>>>, Option<Arc<str>>), AcceptError> {
     let accepting = async {
         let turn = worker.handshakes.acquire().await;
         let mut accepting = TlsAcceptor::from(config).accept_with(stream, |connection| {
