@@ -27,10 +27,10 @@ impl Version {
         if digits.len() != 32 {
             return None;
         }
+        let digit = |digit: u8| char::from(digit).to_digit(16);
         let mut version = [0; 16];
         for (byte, pair) in version.iter_mut().zip(digits.chunks(2)) {
-            let pair = std::str::from_utf8(pair).ok()?;
-            *byte = u8::from_str_radix(pair, 16).ok()?;
+            *byte = (digit(pair[0])? << 4 | digit(pair[1])?) as u8;
         }
         Some(Version(version))
     }
