@@ -72,28 +72,28 @@ pub(crate) fn proxies(args: &[String]) -> Result<ExitCode, String> {
     }
     if write {
         for (document, table) in SHOWN {
-            show(&steps::root().join(document), &out.join(table))?;
+            show(&steps::root().join(document), BEGIN, &out.join(table))?;
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Puts a table between the marks of a document.
-fn show(document: &Path, table: &Path) -> Result<(), String> {
+/// Puts a table between the marks of a document: `begin` and [`END`].
+pub(crate) fn show(document: &Path, begin: &str, table: &Path) -> Result<(), String> {
     let read = |path: &Path| {
         std::fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))
     };
     let (text, table) = (read(document)?, read(table)?);
-    let shown = between(&text, &table)
-        .ok_or_else(|| format!("{} has no lines {BEGIN:?} and {END:?}", document.display()))?;
+    let shown = between(&text, begin, &table)
+        .ok_or_else(|| format!("{} has no lines {begin:?} and {END:?}", document.display()))?;
     std::fs::write(document, shown).map_err(|error| format!("{}: {error}", document.display()))
 }
 
-fn between(text: &str, table: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
+fn between(text: &str, begin: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
     let (_, after) = rest.split_once(END)?;
     Some(format!(
-        "{before}{BEGIN}\n\n{}\n\n{END}{after}",
+        "{before}{begin}\n\n{}\n\n{END}{after}",
         table.trim()
     ))
 }
@@ -105,12 +105,12 @@ mod tests {
     #[test]
     fn a_table_takes_the_place_of_the_last_one() {
         let text = format!("a\n{BEGIN}\nold\n{END}\nb <!-- end -->\n");
-        let shown = between(&text, "new\n").unwrap();
+        let shown = between(&text, BEGIN, "new\n").unwrap();
         assert_eq!(
             shown,
             format!("a\n{BEGIN}\n\nnew\n\n{END}\nb <!-- end -->\n")
         );
-        assert_eq!(between(&shown, "new\n"), Some(shown.clone()));
-        assert_eq!(between("no marks", "new"), None);
+        assert_eq!(between(&shown, BEGIN, "new\n"), Some(shown.clone()));
+        assert_eq!(between("no marks", BEGIN, "new"), None);
     }
 }

@@ -1,6 +1,7 @@
 //! The workshop's commands: `cargo xtask demo`, `cargo xtask test`. Both do their own set-up on a fresh machine.
 
 mod bench;
+mod bench_control_plane;
 mod envoy;
 mod fuzz;
 mod machine;
@@ -20,6 +21,9 @@ Usage: cargo xtask COMMAND [ARGS]
   bench [ROW..]  our proxy and Envoy in turn, in release builds: --rounds N (3), --seconds S (3), --quick; --write puts the tables into
                  README.md and docs/performance.md; --profile NAME builds with another profile, --ours FILE takes another binary,
                  --ahead puts it ahead of the machine's other work
+  bench control-plane [ARGS]
+                 what the control plane costs, by services and by proxies (try: --help); --write puts the tables into
+                 docs/performance/control-plane.md; --profile NAME builds with another profile
   envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
   build          build the binary, target/debug/catamaran
 
@@ -39,6 +43,7 @@ fn main() -> ExitCode {
             Err(_) => Err(format!("prove takes how many rounds, not {rounds:?}")),
         },
         ["fuzz", ..] => fuzz::run(&words[1..]),
+        ["bench", "control-plane", ..] => bench_control_plane::run(&args[2..]),
         ["bench", ..] => bench::proxies(&args[1..]),
         ["envoy"] => envoy::ready().map(|path| {
             println!("{}", path.display());

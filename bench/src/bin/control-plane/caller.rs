@@ -14,7 +14,7 @@ use catamaran_identity::{Credentials, PeerRule};
 use catamaran_model::{SpiffeId, TrustDomain};
 use catamaran_wire::Message;
 use catamaran_wire::core::Node;
-use catamaran_wire::discovery::DeltaDiscoveryRequest;
+use catamaran_wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use catamaran_xds::TypeUrlKind;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
@@ -34,7 +34,12 @@ pub(crate) struct Wants {
     then: BTreeMap<TypeUrlKind, Bytes>,
     /// How many resources of each kind are everything.
     whole: BTreeMap<TypeUrlKind, usize>,
+    /// What is held already.
+    held: Versions,
 }
+
+/// Versions of resources by name, of each kind.
+pub(crate) type Versions = BTreeMap<TypeUrlKind, BTreeMap<String, String>>;
 
 impl Wants {
     /// Everything, as our sidecar asks: kinds as a whole, endpoints and routes by name.
@@ -64,7 +69,22 @@ impl Wants {
                 (TypeUrlKind::Names, 1),
             ]
             .into(),
+            held: Versions::new(),
         }
+    }
+
+    /// Everything, by one who holds this of it, and who says so: nothing needs to come.
+    pub(crate) fn again(services: usize, held: Versions) -> Wants {
+        let names: Vec<String> = (0..services).map(resource).collect();
+        let mut wants = Wants::all(services);
+        wants.first.push((TypeUrlKind::Endpoints, names));
+        wants
+            .first
+            .push((TypeUrlKind::Route, vec![PORT.to_string()]));
+        wants.then.clear();
+        wants.whole.clear();
+        wants.held = held;
+        wants
     }
 
     /// The clusters and endpoints of these services, and the one listener that connections come in by.
@@ -82,6 +102,7 @@ impl Wants {
                 (TypeUrlKind::Listener, 1),
             ]
             .into(),
+            held: Versions::new(),
         }
     }
 }
@@ -90,7 +111,7 @@ impl Wants {
 #[derive(Clone)]
 pub(crate) struct Lookout {
     /// Bytes that only the present change has.
-    needle: Arc<Mutex<Option<Bytes>>>,
+    needle: Arc<Mutex<Option<(TypeUrlKind, Bytes)>>>,
     found: mpsc::UnboundedSender<Instant>,
 }
 
@@ -103,12 +124,12 @@ impl Lookout {
     }
 
     /// From now on callers look for this.
-    pub(crate) fn look_for(&self, needle: &str) {
+    pub(crate) fn look_for(&self, kind: TypeUrlKind, needle: &str) {
         *self.needle.lock().unwrap_or_else(PoisonError::into_inner) =
-            Some(Bytes::copy_from_slice(needle.as_bytes()));
+            Some((kind, Bytes::copy_from_slice(needle.as_bytes())));
     }
 
-    fn needle(&self) -> Option<Bytes> {
+    fn needle(&self) -> Option<(TypeUrlKind, Bytes)> {
         self.needle
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -147,6 +168,8 @@ struct Live {
     held: BTreeMap<TypeUrlKind, usize>,
     asked: Vec<TypeUrlKind>,
     bytes: u64,
+    /// Of what came, where somebody wants to know.
+    versions: Option<Versions>,
 }
 
 /// Connects as the proxy of pod `n` and waits until it has all that it wants.
@@ -158,6 +181,49 @@ pub(crate) async fn connect(
     lookout: Lookout,
 ) -> Result<Caller> {
     let begin = Instant::now();
+    let (mut live, connection) = open(address, credentials, n, wants).await?;
+    while !live.whole() {
+        live.step(&lookout).await?;
+    }
+    let cold = Cold {
+        time: begin.elapsed(),
+        bytes: live.bytes,
+    };
+    let task = tokio::spawn(async move {
+        if let Err(error) = live.run(&lookout).await {
+            eprintln!("caller {n}: {error:#}");
+        }
+    });
+    Ok(Caller {
+        cold,
+        task,
+        connection,
+    })
+}
+
+/// The versions of everything that a cold proxy is given.
+pub(crate) async fn learn(
+    address: SocketAddr,
+    credentials: &Credentials,
+    wants: Wants,
+) -> Result<Versions> {
+    let (lookout, _finds) = Lookout::new();
+    let (mut live, connection) = open(address, credentials, 0, Arc::new(wants)).await?;
+    live.versions = Some(Versions::new());
+    while !live.whole() {
+        live.step(&lookout).await?;
+    }
+    connection.abort();
+    Ok(live.versions.unwrap_or_default())
+}
+
+/// Connects and sends the first requests.
+async fn open(
+    address: SocketAddr,
+    credentials: &Credentials,
+    n: usize,
+    wants: Arc<Wants>,
+) -> Result<(Live, tokio::task::JoinHandle<()>)> {
     let rule = PeerRule::exactly(SpiffeId::control_plane(TrustDomain::default()));
     let config = credentials.client_config(&rule, &[b"h2"])?;
     let stream = TcpStream::connect(address).await?;
@@ -181,12 +247,13 @@ pub(crate) async fn connect(
             node: (at == 0).then(|| node(n)),
             type_url: kind.url().into(),
             resource_names_subscribe: names.clone(),
+            initial_resource_versions: wants.held.get(kind).cloned().unwrap_or_default(),
             ..Default::default()
         };
         send.send_data(framed(&request), false)?;
     }
     let answer = answer.await?;
-    let mut live = Live {
+    let live = Live {
         send,
         receive: answer.into_body(),
         unread: BytesMut::new(),
@@ -194,24 +261,9 @@ pub(crate) async fn connect(
         held: BTreeMap::new(),
         asked: Vec::new(),
         bytes: 0,
+        versions: None,
     };
-    while !live.whole() {
-        live.step(&lookout).await?;
-    }
-    let cold = Cold {
-        time: begin.elapsed(),
-        bytes: live.bytes,
-    };
-    let task = tokio::spawn(async move {
-        if let Err(error) = live.run(&lookout).await {
-            eprintln!("caller {n}: {error:#}");
-        }
-    });
-    Ok(Caller {
-        cold,
-        task,
-        connection,
-    })
+    Ok((live, connection))
 }
 
 impl Live {
@@ -237,12 +289,21 @@ impl Live {
             ..Default::default()
         };
         self.send.send_data(framed(&accepted), false)?;
-        if let Some(needle) = lookout.needle()
-            && kind == TypeUrlKind::Endpoints
+        if let Some((place, needle)) = lookout.needle()
+            && kind == place
             && response.windows(needle.len()).any(|bytes| bytes == needle)
         {
             // The one who measures may have ended.
             let _ = lookout.found.send(Instant::now());
+        }
+        if let Some(versions) = &mut self.versions {
+            let whole = DeltaDiscoveryResponse::decode(&response[..])?;
+            let of_kind = versions.entry(kind).or_default();
+            of_kind.extend(
+                (whole.resources)
+                    .into_iter()
+                    .map(|one| (one.name, one.version)),
+            );
         }
         *self.held.entry(kind).or_default() += resources;
         if let Some(next) = self.wants.then.get(&kind)

@@ -9,6 +9,7 @@
 
 mod caller;
 mod plane;
+mod storm;
 mod world;
 
 use std::path::PathBuf;
@@ -17,6 +18,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
 use catamaran_identity::Credentials;
+use catamaran_xds::TypeUrlKind;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -24,13 +26,16 @@ use tokio::time::{sleep, timeout};
 
 use caller::{Caller, Cold, Lookout, Wants};
 use plane::Plane;
+use storm::Storm;
 use world::World;
 
 const HELP: &str = "\
 Usage: bench-control-plane BINARY [--services 100,1000,5000] [--proxies 0,10,200,1000] [--scopes some,all] [--changes 10]
+                           [--storms yes]
 
   BINARY      the catamaran that is measured, optimised
   --scopes    some: each proxy asks for 20 services, and 10 proxies for the one that changes; all: everything
+  --storms    after the last point in scope all: a new service, changes without a pause, and everybody comes back
 Each point is a line of JSON on the standard error as it comes, and a row of the table on the standard output at the end.
 ";
 
@@ -55,6 +60,7 @@ struct Settings {
     proxies: Vec<usize>,
     scopes: Vec<Scope>,
     changes: usize,
+    storms: bool,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -71,13 +77,18 @@ fn main() -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let mut points = Vec::new();
+        let (mut points, mut storms) = (Vec::new(), Vec::new());
         for scope in &settings.scopes {
             for services in &settings.services {
-                points.extend(run(&settings, *services, *scope).await?);
+                let (some, storm) = run(&settings, *services, *scope).await?;
+                points.extend(some);
+                storms.extend(storm);
             }
         }
         print!("{}", table(&points));
+        if !storms.is_empty() {
+            print!("\n{}", storm::table(&storms));
+        }
         Ok(())
     })
 }
@@ -93,6 +104,7 @@ impl Settings {
             proxies: vec![0, 10, 200, 1000],
             scopes: vec![Scope::Some, Scope::All],
             changes: 10,
+            storms: false,
         };
         for pair in rest.chunks(2) {
             let [name, value] = pair else {
@@ -104,6 +116,7 @@ impl Settings {
                 "--services" => settings.services = numbers()?,
                 "--proxies" => settings.proxies = numbers()?,
                 "--changes" => settings.changes = value.parse()?,
+                "--storms" => settings.storms = value == "yes",
                 "--scopes" => {
                     let scopes = value.split(',').map(|word| match word {
                         "some" => Ok(Scope::Some),
@@ -133,7 +146,11 @@ fn wants(scope: Scope, services: usize, n: usize, all: &Arc<Wants>) -> Arc<Wants
     Arc::new(Wants::some(&chosen))
 }
 
-async fn run(settings: &Settings, services: usize, scope: Scope) -> Result<Vec<Value>> {
+async fn run(
+    settings: &Settings,
+    services: usize,
+    scope: Scope,
+) -> Result<(Vec<Value>, Option<Value>)> {
     let mut points = Vec::new();
     let most = settings.proxies.last().copied().unwrap_or(0);
     let world = World::new(services, most + COLD)?;
@@ -233,7 +250,25 @@ async fn run(settings: &Settings, services: usize, scope: Scope) -> Result<Vec<V
         eprintln!("{point}");
         points.push(point);
     }
-    Ok(points)
+    let storm = match settings.storms && scope == Scope::All && !callers.is_empty() {
+        true => {
+            let storm = Storm {
+                world: &world,
+                plane: &mut plane,
+                credentials: &credentials,
+                lookout: &lookout,
+                finds: &mut finds,
+                callers,
+                change,
+            };
+            Some(storm.run().await?)
+        }
+        false => None,
+    };
+    if let Some(storm) = &storm {
+        eprintln!("{storm}");
+    }
+    Ok((points, storm))
 }
 
 /// The columns that people look at: heading, and the point's member.
@@ -277,22 +312,29 @@ async fn one_change(
     let address = world::fresh(change);
     // Who came cold meanwhile has found the change before.
     while finds.try_recv().is_ok() {}
-    lookout.look_for(&address);
+    lookout.look_for(TypeUrlKind::Endpoints, &address);
     let begin = Instant::now();
     world.slice(0, &[address, world::place(0, 1)])?;
     if concerned == 0 {
         sleep(UNSEEN).await;
         return Ok(Vec::new());
     }
-    let mut times = Vec::with_capacity(concerned);
-    while times.len() < concerned {
+    found_by(concerned, begin, finds)
+        .await
+        .with_context(|| format!("change {change}"))
+}
+
+/// Waits until so many proxies have accepted what is looked for; when each did, in order.
+async fn found_by(
+    many: usize,
+    begin: Instant,
+    finds: &mut mpsc::UnboundedReceiver<Instant>,
+) -> Result<Vec<Duration>> {
+    let mut times = Vec::with_capacity(many);
+    while times.len() < many {
         let found = timeout(PATIENCE, finds.recv()).await;
-        let found = found.with_context(|| {
-            format!(
-                "{} of {concerned} proxies were told of change {change}",
-                times.len()
-            )
-        })?;
+        let found =
+            found.with_context(|| format!("{} of {many} proxies were told", times.len()))?;
         times.push(found.context("all callers are gone")? - begin);
     }
     times.sort_unstable();

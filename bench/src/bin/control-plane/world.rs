@@ -122,6 +122,19 @@ impl World {
         Ok(())
     }
 
+    /// Adds service `n`, whole but for its manifest, which comes last.
+    pub(crate) fn add(&self, n: usize) -> Result<()> {
+        let one = std::iter::once;
+        let pods = [pod_of(n, 0), pod_of(n, 1)].into_iter();
+        self.bundles(&format!("status/Pod/default/more-{n}"), pods)?;
+        self.slice(n, &[place(n, 0), place(n, 1)])?;
+        self.bundles(
+            &format!("status/Service/default/more-{n}"),
+            one(assigned(n)),
+        )?;
+        self.bundles(&format!("objects/default/more-{n}"), one(manifest(n)))
+    }
+
     /// Writes whom service `n` has, as the node does: one file, whole.
     pub(crate) fn slice(&self, n: usize, addresses: &[String]) -> Result<()> {
         let name = service(n);
@@ -142,6 +155,11 @@ impl World {
         atomic::write(&path, slice.to_string().as_bytes(), 0o644)
             .with_context(|| path.display().to_string())
     }
+}
+
+/// An address that no pod had before, for change `n` of many to all services.
+pub(crate) fn other(n: usize) -> String {
+    address(221, n)
 }
 
 /// The name of service `n`.
