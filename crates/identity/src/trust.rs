@@ -1,6 +1,6 @@
 //! The roots that are trusted at one time, and the chains that were found good under them.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -35,8 +35,8 @@ pub struct Trust {
 /// Good chains: those met lately, and those met before them.
 #[derive(Default)]
 struct Memory {
-    lately: HashMap<Print, Checked>,
-    before: HashMap<Print, Checked>,
+    lately: BTreeMap<Print, Checked>,
+    before: BTreeMap<Print, Checked>,
 }
 
 impl fmt::Debug for Trust {
