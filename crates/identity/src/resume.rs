@@ -111,7 +111,7 @@ impl ClientSessionStore for Sessions {
     fn remove_tls12_session(&self, _: &ServerName<'static>) {}
 
     fn insert_tls13_ticket(&self, _: ServerName<'static>, session: Tls13ClientSessionValue) {
-        let Some(now) = self.ground.now() else {
+        let Some(now) = self.ground.now().filter(|_| self.room > 0) else {
             return;
         };
         let mut kept = self.kept();

@@ -5,7 +5,7 @@ use catamaran_wire::extension as well_known_names;
 use catamaran_wire::matcher::{MatchPattern, StringMatcher};
 use catamaran_wire::tls::{
     CertificateValidationContext, CommonTlsContext, DownstreamTlsContext, RawBuffer, SanType,
-    TlsParameters, TlsProtocol, UpstreamTlsContext, ValidationContextType,
+    SessionTicketKeysType, TlsParameters, TlsProtocol, UpstreamTlsContext, ValidationContextType,
 };
 use catamaran_wire::{Any, Message, TypeUrl};
 
@@ -34,6 +34,8 @@ pub struct MutualTls {
     pub certificate: Arc<str>,
     /// The name of the secret with the roots, usually `ROOTCA`.
     pub roots: Arc<str>,
+    /// Whether sessions may be resumed: `max_session_keys` is not 0.
+    pub resumes: bool,
 }
 
 /// What a listener's chain demands of TLS.
@@ -49,6 +51,8 @@ pub struct DownstreamTls {
     pub certificate: Arc<str>,
     /// The name of the secret with the roots; `None` when no client certificate is asked for.
     pub roots: Option<Arc<str>>,
+    /// Whether sessions may be resumed: `disable_stateless_session_resumption` is not set.
+    pub resumes: bool,
 }
 
 /// A rule for the one URI name of a certificate.
@@ -153,6 +157,7 @@ impl MutualTls {
             alpn: interner.list(&common.alpn_protocols),
             certificate,
             roots,
+            resumes: context.max_session_keys != Some(0),
         })
     }
 }
@@ -219,6 +224,12 @@ impl DownstreamTls {
             alpn: interner.list(&common.alpn_protocols),
             certificate,
             roots,
+            resumes: !matches!(
+                context.session_ticket_keys_type,
+                Some(SessionTicketKeysType::DisableStatelessSessionResumption(
+                    true
+                ))
+            ),
         })
     }
 }

@@ -345,6 +345,21 @@ impl Resuming {
 }
 
 #[test]
+fn where_sessions_have_no_room_each_handshake_is_a_whole_one() {
+    let root = root("mesh-1");
+    let one = issuer(&root, 1);
+    let mut pair = Resuming::new(
+        holding(&one, "sleep", NOW),
+        holding(&one, "hello", NOW),
+        PeerRule::exactly(id("hello")),
+    );
+    let base = pair.pair.client.client_config(&pair.rule, H2).unwrap();
+    assert!(pair.resumed() > 0, "with room they are resumed");
+    (pair.dialer, pair.sessions) = pair.pair.client.resuming(&base, 0);
+    assert_eq!(pair.resumed(), 0);
+}
+
+#[test]
 fn a_resumed_session_gives_the_same_verified_peers() {
     let root = root("mesh-1");
     let (one, two) = (issuer(&root, 1), issuer(&root, 2));

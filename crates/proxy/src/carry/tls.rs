@@ -151,7 +151,10 @@ impl Configs {
         } else {
             ClientAuth::Optional
         };
-        let config = credentials.resuming_server_config(&alpn, auth)?;
+        let config = match tls.resumes {
+            true => credentials.resuming_server_config(&alpn, auth)?,
+            false => credentials.server_config(&alpn, auth)?,
+        };
         if servers.len() >= CONFIGS {
             servers.clear();
         }
@@ -189,7 +192,8 @@ impl Configs {
                 client
             }
         };
-        let (config, sessions) = credentials.resuming(&client.config, SESSIONS);
+        let room = if tls.resumes { SESSIONS } else { 0 };
+        let (config, sessions) = credentials.resuming(&client.config, room);
         let meeting = Meeting {
             config,
             rule: client.rule,
