@@ -113,6 +113,16 @@ impl Head {
         })
     }
 
+    /// Gives it another authority, if that is one.
+    pub(crate) fn rename(&mut self, authority: String) {
+        if let Ok(value) = HeaderValue::from_str(&authority)
+            && let Ok(target) = Authority::try_from(authority)
+        {
+            self.authority = value;
+            self.target = target;
+        }
+    }
+
     /// How many bytes it has, about as HTTP/1.1 writes it.
     pub(crate) fn size(&self) -> usize {
         let headers = self.headers.iter();

@@ -597,10 +597,9 @@ async fn carry(
         }
     }
     let authority = http.authority(head.authority(), way);
-    if authority.len() < head.authority.len()
-        && let Ok(authority) = HeaderValue::from_str(authority)
-    {
-        head.authority = authority;
+    if authority.len() < head.authority.len() {
+        let authority = authority.to_owned();
+        head.rename(authority);
     }
     if http.max_head_kib < DEFAULT_HEAD && head.size() > http.max_head_kib as usize * 1024 {
         return refuse_head(told, HeadError::TooLarge);

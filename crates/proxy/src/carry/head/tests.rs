@@ -162,3 +162,16 @@ fn a_fragment_is_no_path() {
         "an empty target would be no request line"
     );
 }
+
+#[test]
+fn another_authority_goes_out_in_both_protocols() {
+    let mut asked = request("GET", "/", &[("host", "a.test:80")]);
+    let mut head = Head::take(&mut asked).unwrap();
+    head.rename("a.test".into());
+    let old = head.http1(HeaderMap::new(), String::new());
+    assert_eq!(old.headers()[HOST], "a.test");
+    let new = head.http2(HeaderMap::new(), String::new());
+    assert_eq!(new.uri().authority().unwrap(), "a.test");
+    head.rename("not an authority".into());
+    assert_eq!(head.authority(), "a.test");
+}
