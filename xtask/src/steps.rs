@@ -32,6 +32,8 @@ pub(crate) fn prove(rounds: u32) -> Result<ExitCode, String> {
     let start = std::time::SystemTime::now();
     let since = start.duration_since(std::time::UNIX_EPOCH);
     let first = since.map_or(2, |since| since.as_secs());
+    let envoy = envoy::ready()?;
+    let envoy = envoy.to_str().ok_or("the path of Envoy is not UTF-8")?;
     for round in 0..u64::from(rounds) {
         let seed = (first + round).to_string();
         println!(
@@ -48,7 +50,10 @@ pub(crate) fn prove(rounds: u32) -> Result<ExitCode, String> {
             "--locked",
             "-q",
         ];
-        cargo(&args, &[("PROPTEST_RNG_SEED", &seed)])?;
+        cargo(
+            &args,
+            &[("PROPTEST_RNG_SEED", &seed), ("CATAMARAN_ENVOY", envoy)],
+        )?;
         differential(&[("JUDGE_SEED", &seed)])?;
     }
     Ok(ExitCode::SUCCESS)
@@ -62,6 +67,8 @@ pub(crate) fn test() -> Result<ExitCode, String> {
             .into());
     }
     machine::prepare(true)?;
+    let envoy = envoy::ready()?;
+    let envoy = envoy.to_str().ok_or("the path of Envoy is not UTF-8")?;
     let mut report = Report::default();
     report.step("format", || cargo(&["fmt", "--all", "--check"], &[]))?;
     let lint = [
@@ -88,7 +95,7 @@ pub(crate) fn test() -> Result<ExitCode, String> {
         "--locked",
         "--no-fail-fast",
     ];
-    let seed = [("PROPTEST_RNG_SEED", SEED)];
+    let seed = [("PROPTEST_RNG_SEED", SEED), ("CATAMARAN_ENVOY", envoy)];
     report.step("unit, property and layer tests", || cargo(&unit, &seed))?;
     let hostile = [
         "test",
