@@ -907,12 +907,6 @@ impl Join {
             message,
         }
     }
-
-    /// How many pods' facts are kept apart, for measuring.
-    #[cfg(test)]
-    pub(crate) fn apart(&self) -> usize {
-        self.common.len()
-    }
 }
 
 fn is(endpoint: &SeenEndpoint, pod: &Key) -> bool {
