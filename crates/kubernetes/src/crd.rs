@@ -24,7 +24,27 @@ pub const FIELD_MANAGER: &str = "catamaran";
 
 /// The definitions to install, in order.
 pub fn definitions() -> Vec<CustomResourceDefinition> {
-    vec![Mesh::crd(), Cluster::crd(), MeshExport::crd()]
+    let all = [Mesh::crd(), Cluster::crd(), MeshExport::crd()];
+    all.into_iter().map(without_null).collect()
+}
+
+/// A field that may be missing need not be `null` too: the API server takes `null` away, and names only real values when it
+/// refuses one.
+fn without_null(definition: CustomResourceDefinition) -> CustomResourceDefinition {
+    fn walk(value: &mut serde_json::Value) {
+        if let Some(object) = value.as_object_mut() {
+            object.remove("nullable");
+            if let Some(values) = object.get_mut("enum").and_then(|v| v.as_array_mut()) {
+                values.retain(|value| !value.is_null());
+            }
+            object.values_mut().for_each(walk);
+        } else if let Some(array) = value.as_array_mut() {
+            array.iter_mut().for_each(walk);
+        }
+    }
+    let mut value = serde_json::to_value(definition).expect("a definition is plain data");
+    walk(&mut value);
+    serde_json::from_value(value).expect("it is still one")
 }
 
 /// The definitions as one YAML text, for `kubectl apply -f -`.

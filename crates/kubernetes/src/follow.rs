@@ -64,10 +64,12 @@ pub(crate) struct Place {
     pub(crate) may_be_absent: bool,
     /// A credential that may not read it is fine.
     pub(crate) may_be_forbidden: bool,
-    /// It is listed only when this was listed.
-    pub(crate) after: Option<watch::Receiver<bool>>,
+    /// It is listed only after all of these.
+    pub(crate) after: Vec<watch::Receiver<bool>>,
     /// Told when it was listed.
     pub(crate) listed: Option<watch::Sender<bool>>,
+    /// Told when the server has answered for the first time, or has not.
+    pub(crate) answered: Option<watch::Sender<bool>>,
 }
 
 /// Growing pauses, with chance in them so that many do not come back at once.
@@ -163,11 +165,15 @@ impl Follower {
     {
         let mut absent_before = false;
         loop {
-            if let Some(after) = &mut self.place.after {
+            for after in &mut self.place.after {
                 // The sender lives as long as we do.
-                let _ = after.wait_for(|listed| *listed).await;
+                let _ = after.wait_for(|done| *done).await;
             }
-            match self.list::<T>().await? {
+            let listed = self.list::<T>().await?;
+            if let Some(answered) = &self.place.answered {
+                answered.send_replace(true);
+            }
+            match listed {
                 Ok(revision) => {
                     absent_before = false;
                     self.pauses.reset();

@@ -11,6 +11,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use zeroize::Zeroizing;
 
+use crate::base64;
+
 /// The most bytes that a kubeconfig may have.
 pub const MAX_BYTES: usize = 1 << 20;
 
@@ -467,12 +469,14 @@ fn read_server(field: String, entry: &ClusterEntry, allowed: Allowed) -> Result<
     let port = match authority.port_u16() {
         Some(0) => return Err(say("port 0 is none")),
         Some(port) => port,
-        // `http` drops a port that is no number.
-        None if authority.as_str().ends_with(':') || has_port(authority.as_str()) => {
-            return Err(say("its port is not a number"));
-        }
         None => 443,
     };
+    // The parser overlooks what is neither host nor port.
+    let rest = authority.as_str().strip_prefix(authority.host());
+    let plain = rest.is_some_and(|rest| rest.is_empty() || rest == format!(":{port}"));
+    if !plain {
+        return Err(say("what stands after its host is not a port"));
+    }
     let tls_name = match entry.tls_server_name.as_deref() {
         Some(name) if !name.is_empty() => name.to_owned(),
         _ => host.clone(),
@@ -488,13 +492,6 @@ fn read_server(field: String, entry: &ClusterEntry, allowed: Allowed) -> Result<
         path,
         tls_name,
     })
-}
-
-fn has_port(authority: &str) -> bool {
-    let after = authority
-        .rsplit_once(']')
-        .map_or(authority, |(_, after)| after);
-    after.contains(':')
 }
 
 fn read_proxy(field: String, url: &str) -> Result<String, Refused> {
@@ -611,39 +608,8 @@ fn read_file(field: String, path: &str, allowed: Allowed) -> Result<Zeroizing<St
 
 fn decode(field: String, data: &str) -> Result<String, Refused> {
     let say = |reason: &str| refused(field.clone(), reason, INLINE);
-    let bytes = base64(data).ok_or_else(|| say("it is not base64"))?;
+    let bytes = base64::decode(data).ok_or_else(|| say("it is not base64"))?;
     String::from_utf8(bytes).map_err(|_| say("it is not PEM"))
-}
-
-/// Standard base64, white space allowed, padding not demanded.
-pub(crate) fn base64(text: &str) -> Option<Vec<u8>> {
-    let mut bytes = Vec::with_capacity(text.len() / 4 * 3);
-    let (mut bits, mut filled) = (0u32, 0);
-    let mut padding = false;
-    for b in text.bytes().filter(|b| !b.is_ascii_whitespace()) {
-        let six = match b {
-            b'A'..=b'Z' => b - b'A',
-            b'a'..=b'z' => b - b'a' + 26,
-            b'0'..=b'9' => b - b'0' + 52,
-            b'+' => 62,
-            b'/' => 63,
-            b'=' => {
-                padding = true;
-                continue;
-            }
-            _ => return None,
-        };
-        if padding {
-            return None;
-        }
-        bits = bits << 6 | u32::from(six);
-        filled += 6;
-        if filled >= 8 {
-            filled -= 8;
-            bytes.push((bits >> filled) as u8);
-        }
-    }
-    (filled < 6).then_some(bytes)
 }
 
 /// Says what is wrong with an address where a remote cluster's API server would be.

@@ -15,14 +15,18 @@
 //! ```
 
 mod api;
+mod base64;
 pub mod connect;
 pub mod crd;
 pub mod failure;
 mod follow;
 mod join;
 pub mod kubeconfig;
+pub mod reader;
 pub mod remote;
+pub mod rights;
 mod seen;
+pub mod token;
 pub mod watch;
 
 pub use follow::Pace;

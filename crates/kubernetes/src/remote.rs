@@ -9,8 +9,9 @@ use std::sync::Arc;
 
 use catamaran_model::{ClusterId, Namespace, SpiffeId};
 
+use crate::base64;
 use crate::failure::printable;
-use crate::kubeconfig::{Allowed, Kubeconfig, base64};
+use crate::kubeconfig::{Allowed, Kubeconfig};
 
 /// The label, and its value, of secrets that hold kubeconfigs of other clusters.
 pub const REMOTE_SECRET_LABEL: (&str, &str) = ("istio/multiCluster", "true");
@@ -55,7 +56,8 @@ impl RemoteSecret {
                 break;
             }
             // What is not text is no kubeconfig either; its reader says so.
-            let text = base64(&value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
+            let text =
+                base64::decode(&value).map(|bytes| String::from_utf8_lossy(&bytes).into_owned());
             clusters.insert(cluster, text.unwrap_or_default().into());
         }
         RemoteSecret {

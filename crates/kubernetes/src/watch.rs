@@ -173,13 +173,19 @@ fn start(what: &Watched, told: &mpsc::Sender<Told>, tasks: &mut JoinSet<()>) -> 
         ..place(&format!("/api/v1/namespaces/{namespace}/secrets"))
     };
     let mut kinds = Vec::new();
+    // The first request makes the connection that all others share.
+    let (answered, first) = watch::channel(false);
     macro_rules! go {
         ($kind:expr, $raw:ty, $place:expr) => {{
             kinds.push($kind);
+            let mut place: Place = $place;
+            if place.answered.is_none() {
+                place.after.push(first.clone());
+            }
             tasks.spawn(follow::<$raw>(
                 what.access.clone(),
                 $kind,
-                $place,
+                place,
                 what.pace,
                 told.clone(),
             ));
@@ -200,7 +206,11 @@ fn start(what: &Watched, told: &mpsc::Sender<Told>, tasks: &mut JoinSet<()>) -> 
             go!(Kind::IstioSecret, RawSecret, secrets(istio.as_str()));
         }
     }
-    go!(Kind::Namespace, RawNamespace, place("/api/v1/namespaces"));
+    let namespaces = Place {
+        answered: Some(answered),
+        ..place("/api/v1/namespaces")
+    };
+    go!(Kind::Namespace, RawNamespace, namespaces);
     go!(Kind::MeshExport, RawExport, ours("meshexports"));
     let nodes = Place {
         may_be_forbidden: true,
@@ -216,7 +226,7 @@ fn start(what: &Watched, told: &mpsc::Sender<Told>, tasks: &mut JoinSet<()>) -> 
     };
     go!(Kind::EndpointSlice, RawSlice, slices);
     let pods = Place {
-        after: Some(after),
+        after: vec![after],
         ..place("/api/v1/pods")
     };
     go!(Kind::Pod, RawPod, pods);
@@ -229,7 +239,8 @@ fn place(path: &str) -> Place {
         selector: "",
         may_be_absent: false,
         may_be_forbidden: false,
-        after: None,
+        after: Vec::new(),
         listed: None,
+        answered: None,
     }
 }

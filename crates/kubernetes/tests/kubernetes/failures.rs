@@ -379,23 +379,20 @@ async fn an_object_that_cannot_be_understood_hides_no_other() {
         endpoints(s).contains("default/other 10.1.1.9")
     })
     .await;
-    let problems = || {
-        live.beside
-            .borrow()
-            .problems
-            .iter()
-            .map(|p| format!("{}: {}", p.object, p.message))
-            .collect::<Vec<_>>()
-    };
-    let said = problems().join("\n");
-    assert!(
-        said.contains("Service default/hello: ") && said.contains("stays in use"),
-        "{said}"
-    );
-    assert!(
-        said.contains("EndpointSlice default/other-1: 169.254.169.254 is a link-local address"),
-        "{said}"
-    );
+    let mut beside = live.beside.clone();
+    let both = beside.wait_for(|beside| {
+        let said = |object: &str, words: &str| {
+            let mut problems = beside.problems.iter();
+            problems.any(|p| p.object == object && p.message.contains(words))
+        };
+        said("Service default/hello", "stays in use")
+            && said(
+                "EndpointSlice default/other-1",
+                "169.254.169.254 is a link-local address",
+            )
+    });
+    let both = tokio::time::timeout(Duration::from_secs(10), both).await;
+    both.expect("both problems are told").unwrap();
     assert!(
         !endpoints(&live.registry.snapshot())
             .iter()
@@ -411,14 +408,9 @@ async fn an_object_that_cannot_be_understood_hides_no_other() {
     live.until_fresh().await;
     server.put(SERVICES, service("hello"));
     recovered(&server, &mut live).await;
-    assert!(
-        !live
-            .beside
-            .borrow()
-            .problems
-            .iter()
-            .any(|p| p.object.starts_with("Service"))
-    );
+    let good = beside.wait_for(|beside| beside.problems.is_empty());
+    let good = tokio::time::timeout(Duration::from_secs(10), good).await;
+    good.expect("no problem is left").unwrap();
 }
 
 #[tokio::test]

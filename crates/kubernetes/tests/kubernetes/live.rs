@@ -120,6 +120,13 @@ impl Live {
         self.tasks.extend(last);
     }
 
+    /// Ends the last life.
+    pub(crate) fn end_last(&mut self) {
+        if let Some(task) = self.tasks.pop() {
+            task.abort();
+        }
+    }
+
     /// Takes up one change, and holds the floor.
     pub(crate) async fn step(&mut self) -> Option<Change> {
         let change = tokio::time::timeout(Duration::from_secs(20), self.changes.recv());
