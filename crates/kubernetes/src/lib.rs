@@ -20,6 +20,7 @@ pub mod connect;
 pub mod crd;
 pub mod failure;
 mod follow;
+pub mod inject;
 mod join;
 pub mod kubeconfig;
 pub mod reader;
