@@ -25,6 +25,7 @@ mod join;
 pub mod kubeconfig;
 pub mod reader;
 pub mod remote;
+pub mod review;
 pub mod rights;
 mod seen;
 pub mod token;
