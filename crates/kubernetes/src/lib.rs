@@ -30,6 +30,7 @@ pub mod rights;
 mod seen;
 pub mod token;
 pub mod watch;
+pub mod write;
 
 pub use follow::Pace;
 pub use seen::{CLUSTER_LOCAL_ANNOTATION, INJECTION_LABELS};
