@@ -1098,6 +1098,10 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
     told.cause = Some(error.to_string());
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
     let old = told.version != Version::HTTP_2;
+    if old && error == HeadError::TooLarge {
+        // what was not read whole is nobody's call, so gRPC's form is not for it
+        told.grpc = false;
+    }
     let mut response = answer(told, status, &format!("{error}\n"));
     if old {
         // who says what cannot be read may mean something else by what follows
@@ -1150,6 +1154,9 @@ fn answer_bytes(
         }
     } else {
         *response.status_mut() = status;
+        // 204 and 304 have no content, and 204 has no length either (RFC 9110, 8.6)
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        let body = if bodiless { Bytes::new() } else { body };
         told.sent = body.len() as u64;
         if !body.is_empty() {
             let headers = response.headers_mut();
