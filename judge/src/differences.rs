@@ -391,9 +391,13 @@ fn nothing_after_204(_: &Exchange, envoy: &mut Outcome, ours: &mut Outcome) {
     let says_more = |(name, value): &(String, String)| name == "content-length" && value != "0";
     let unreadable = matches!(envoy.answers.get(at + 1), Some(Err(_)));
     if unreadable && answer.headers.iter().any(says_more) {
+        let fate = match envoy.fate == ours.fate {
+            true => envoy.fate,
+            false => Fate::Kept,
+        };
         for one in [envoy, ours] {
             one.answers.truncate(at + 1);
-            one.fate = Fate::Kept;
+            one.fate = fate;
             let programs = one.answers.iter().flatten();
             let reached = programs.filter(|answer| !is_own(answer)).count();
             one.seen.truncate(reached);

@@ -1137,7 +1137,8 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
     told.flag(Flags::CALLER_PROTOCOL);
     told.cause = Some(error.to_string());
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let old = told.version != Version::HTTP_2;
+    let version = told.version;
+    let old = version != Version::HTTP_2;
     if old && error == HeadError::TooLarge {
         // what was not read whole is nobody's call, so gRPC's form is not for it
         told.grpc = false;
@@ -1147,6 +1148,10 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
         // who says what cannot be read may mean something else by what follows
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
+    }
+    if version == Version::HTTP_10 {
+        // or the codec says `keep-alive` beside it
+        *response.version_mut() = version;
     }
     response
 }
