@@ -10,6 +10,10 @@ use catamaran_model::{
 use catamaran_wire::core::{Node, UserAgentVersionType};
 use catamaran_wire::well_known::{Struct, Value};
 
+mod address;
+
+pub use address::{AddressError, ControlPlaneAddress};
+
 /// The user agent by which control planes know us.
 pub const USER_AGENT: &str = "catamaran-proxy";
 
@@ -67,7 +71,7 @@ pub struct Config {
     /// The suffix of service names.
     pub cluster_domain: ClusterDomain,
     /// Where control planes listen, in the order in which to try them. At least one.
-    pub control_planes: Vec<SocketAddr>,
+    pub control_planes: Vec<ControlPlaneAddress>,
     /// The roots to trust at first, PEM.
     pub root_cert: PathBuf,
     /// The one-time proof of who this is; without one only a saved certificate helps.

@@ -63,5 +63,5 @@ mod uplink;
 
 pub use bootstrap::BootstrapError;
 pub use certificate::CertificateError;
-pub use config::{Capture, Config, Role, USER_AGENT, ports};
+pub use config::{AddressError, Capture, Config, ControlPlaneAddress, Role, USER_AGENT, ports};
 pub use run::{DRAIN, RunError, StaticConfig, check_static, run, run_static};

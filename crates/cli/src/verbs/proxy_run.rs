@@ -8,7 +8,7 @@ use catamaran_model::{
 };
 use catamaran_process::Process;
 use catamaran_proxy::envoy::{Beside, Variant, run_beside};
-use catamaran_proxy::{Capture, Config, Role};
+use catamaran_proxy::{Capture, Config, ControlPlaneAddress, Role};
 
 use super::control_plane::process_config;
 use crate::context::{Failure, Outcome};
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     #[arg(long)]
     service_account: ServiceAccount,
     /// Where control planes listen, in the order in which to try them.
-    #[arg(long, required = true, value_name = "IP:PORT")]
-    control_plane: Vec<SocketAddr>,
+    #[arg(long, required = true, value_name = "HOST:PORT")]
+    control_plane: Vec<ControlPlaneAddress>,
     /// The roots to trust at first, PEM.
     #[arg(long, value_name = "FILE")]
     root_cert: PathBuf,
