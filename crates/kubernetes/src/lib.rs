@@ -20,6 +20,7 @@ pub mod connect;
 pub mod crd;
 pub mod failure;
 mod follow;
+pub mod in_cluster;
 pub mod inject;
 mod join;
 pub mod kubeconfig;

@@ -5,8 +5,13 @@
 
 use std::time::Duration;
 
-use catamaran_model::{ClusterId, MeshExport as Export, MeshName, Namespace, SpiffeId};
+use catamaran_model::{
+    ClusterId, MeshExport as Export, MeshName, Namespace, SpiffeId, Timestamp, Version,
+};
+use catamaran_registry::Freshness;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use k8s_openapi::jiff;
 use kube::api::{Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
 use kube::{Api, Resource};
@@ -15,7 +20,11 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use crate::connect::Access;
-use crate::crd::{Cluster, ClusterStatus, FIELD_MANAGER, Mesh, MeshExport, MeshStatus};
+pub use crate::crd::Phase;
+use crate::crd::{
+    Cluster, ClusterStatus, FIELD_MANAGER, FreshnessState, FreshnessStatus, Mesh, MeshExport,
+    MeshStatus,
+};
 use crate::failure::Failure;
 use crate::inject::ROOTS;
 
@@ -40,6 +49,43 @@ pub async fn put_export(access: &Access, export: &Export) -> Result<(), Failure>
     apply::<MeshExport>(access, system, export.mesh.as_str(), &fields, false).await
 }
 
+/// Whether something is as wanted, and since when.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Standing {
+    /// Where it is in its life.
+    pub phase: Phase,
+    /// Why, in words for people.
+    pub because: String,
+    /// Since when it is so.
+    pub since: Timestamp,
+}
+
+/// What became of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MeshWord {
+    /// How it stands.
+    pub standing: Standing,
+    /// The version of this control plane.
+    pub version: Version,
+    /// How many clusters, services, endpoints and connected proxies there are.
+    pub counts: [usize; 4],
+}
+
+/// What became of a cluster of an instance.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterWord {
+    /// How it stands.
+    pub standing: Standing,
+    /// How fresh what we know of it is.
+    pub freshness: Freshness,
+    /// The last complete list.
+    pub revision: u64,
+    /// How many services and endpoints it has.
+    pub counts: [usize; 2],
+    /// When its credential ends.
+    pub credential: Option<Timestamp>,
+}
+
 /// Writes what became of the instance.
 ///
 /// # Errors
@@ -47,21 +93,89 @@ pub async fn put_export(access: &Access, export: &Export) -> Result<(), Failure>
 pub async fn put_mesh_status(
     access: &Access,
     mesh: &MeshName,
-    status: &MeshStatus,
+    word: &MeshWord,
 ) -> Result<(), Failure> {
-    put_status::<Mesh>(access, mesh.as_str(), status).await
+    let [clusters, services, endpoints, proxies] = word.counts.map(count);
+    let status = MeshStatus {
+        phase: word.standing.phase,
+        observed_generation: None,
+        versions: vec![word.version.to_string()],
+        clusters,
+        services,
+        endpoints,
+        proxies,
+        conditions: conditions(&word.standing),
+    };
+    put_status::<Mesh>(access, mesh.as_str(), &status).await
 }
 
 /// Writes what became of a cluster of the instance.
 ///
 /// # Errors
-/// Why it is not there.
+/// Why it is not there. [`Failure::Absent`] says that there is no such object, as for a cluster of an Istio remote secret.
 pub async fn put_cluster_status(
     access: &Access,
     cluster: &ClusterId,
-    status: &ClusterStatus,
+    word: &ClusterWord,
 ) -> Result<(), Failure> {
-    put_status::<Cluster>(access, cluster.as_str(), status).await
+    let [services, endpoints] = word.counts.map(count);
+    let freshness = match &word.freshness {
+        Freshness::Unknown => FreshnessStatus::default(),
+        Freshness::Fresh => FreshnessStatus {
+            state: FreshnessState::Fresh,
+            ..FreshnessStatus::default()
+        },
+        Freshness::Stale { since, reason } => FreshnessStatus {
+            state: FreshnessState::Stale,
+            since: Some(rfc3339(*since)),
+            reason: Some(reason.clone()),
+        },
+    };
+    let status = ClusterStatus {
+        phase: word.standing.phase,
+        observed_generation: None,
+        freshness,
+        uid: None,
+        revision: Some(word.revision.to_string()),
+        services,
+        endpoints,
+        credential_expires: word.credential.map(rfc3339),
+        conditions: conditions(&word.standing),
+    };
+    put_status::<Cluster>(access, cluster.as_str(), &status).await
+}
+
+fn count(of: usize) -> i64 {
+    i64::try_from(of).unwrap_or(i64::MAX)
+}
+
+fn time(at: Timestamp) -> Time {
+    let millis = i64::try_from(at.0).unwrap_or(i64::MAX);
+    Time(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
+}
+
+fn rfc3339(at: Timestamp) -> String {
+    let seconds = time(Timestamp(at.0 / 1000 * 1000));
+    seconds.0.to_string()
+}
+
+/// The condition `Ready`, by which tools wait.
+fn conditions(standing: &Standing) -> Vec<Condition> {
+    let (status, reason) = match standing.phase {
+        Phase::Ready => ("True", "AsWanted"),
+        Phase::Degraded => ("True", "Degraded"),
+        Phase::Pending => ("Unknown", "Pending"),
+        Phase::Failed => ("False", "Failed"),
+        Phase::Removing => ("False", "Removing"),
+    };
+    vec![Condition {
+        type_: "Ready".into(),
+        status: status.into(),
+        reason: reason.into(),
+        message: standing.because.clone(),
+        last_transition_time: time(standing.since),
+        observed_generation: None,
+    }]
 }
 
 /// Writes the roots of trust where the sidecars of a namespace find them.
