@@ -147,8 +147,8 @@ pub(crate) struct Join {
     said: bool,
     /// A list of some kind is newer than what was said as a whole.
     stale: bool,
-    /// The reason that was told, while discovery is lost.
-    lost: Option<String>,
+    /// What was told, while discovery is lost.
+    lost: Option<(Kind, Failure)>,
     secrets_changed: bool,
 }
 
@@ -326,14 +326,17 @@ impl Join {
     fn enter(&mut self, kind: Kind, state: State, out: &mut Vec<Say>) {
         self.states.insert(kind, state);
         let lost = self.states.iter().find_map(|(kind, state)| match state {
-            State::Lost(failure) => Some(failure.about(kind.plural())),
+            State::Lost(failure) => Some((*kind, failure.clone())),
             _ => None,
         });
         match lost {
-            Some(reason) => {
-                if self.lost.as_ref() != Some(&reason) {
-                    self.lost = Some(reason.clone());
-                    out.push(Observed::Lost(reason).into());
+            Some((kind, failure)) => {
+                let told = self.lost.as_ref().is_some_and(|(of, known)| {
+                    failure.is_same_news(kind.plural(), known, of.plural())
+                });
+                if !told {
+                    out.push(Observed::Lost(failure.about(kind.plural())).into());
+                    self.lost = Some((kind, failure));
                 }
             }
             None if self.states.values().any(|state| *state == State::Unlisted) => {}
