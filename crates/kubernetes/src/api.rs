@@ -346,7 +346,10 @@ fn innermost(error: &(dyn StdError + 'static)) -> String {
     while let Some(next) = inner.source() {
         inner = next;
     }
-    printable(&inner.to_string())
+    let text = inner.to_string();
+    // Some end with the address of a manual.
+    let said = text.split(": https://").next().unwrap_or_default();
+    printable(said)
 }
 
 async fn whole(response: Response<Body>, limit: usize) -> Result<Bytes, Failure> {

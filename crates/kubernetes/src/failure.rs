@@ -130,7 +130,7 @@ impl Failure {
                 format!("the list of {what} broke off in the middle ({why})")
             }
             Failure::Slow { limit } => format!(
-                "the list of {what} did not arrive within {} s; the API server or the way to it is too slow",
+                "an answer about {what} did not arrive within {} s; the API server or the way to it is too slow",
                 limit.as_secs_f32()
             ),
             Failure::TooLarge { limit } => format!(
@@ -145,6 +145,21 @@ impl Failure {
                 "watches of {what} end as soon as they begin; see whether a proxy between us and the API server cuts long answers off"
             ),
         }
+    }
+
+    /// Whether two failures, of these kinds, are the same news to people. What concerns the whole server is told once, whichever
+    /// kind meets it first.
+    pub(crate) fn is_same_news(&self, of: &str, other: &Failure, of_other: &str) -> bool {
+        let one_kind = matches!(
+            self,
+            Failure::Forbidden { .. }
+                | Failure::Absent
+                | Failure::Brisk
+                | Failure::TooLarge { .. }
+                | Failure::Unreadable { .. }
+        );
+        std::mem::discriminant(self) == std::mem::discriminant(other)
+            && (!one_kind || of == of_other)
     }
 
     /// How long the other side wants us to wait, at most a minute.

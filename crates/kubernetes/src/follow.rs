@@ -31,7 +31,7 @@ pub struct Pace {
     pub absent: Duration,
     /// How long the server is asked to keep a watch open.
     pub watch: Duration,
-    /// Objects on a page.
+    /// Objects on a page; of endpoint slices a tenth of it.
     pub page: usize,
     /// How often the names of gateways are looked up.
     pub names: Duration,
@@ -209,6 +209,14 @@ impl Follower {
         }
     }
 
+    /// A slice holds a hundred endpoints, so fewer of them are a page.
+    fn page(&self) -> usize {
+        match self.kind {
+            Kind::EndpointSlice => (self.pace.page / 10).max(1),
+            _ => self.pace.page,
+        }
+    }
+
     fn is_fine(&self, failure: &Failure) -> bool {
         match failure {
             Failure::Absent => self.place.may_be_absent,
@@ -231,7 +239,7 @@ impl Follower {
                 query.push(self.place.selector.to_owned());
             }
             if !self.whole {
-                query.push(format!("limit={}", self.pace.page));
+                query.push(format!("limit={}", self.page()));
             }
             if let Some(token) = &token {
                 query.push(format!("continue={}", escaped(token)));

@@ -47,6 +47,21 @@ pub(crate) enum Told {
     Resolved(BTreeMap<String, Vec<EndpointAddress>>),
 }
 
+/// What the registry should hear.
+#[derive(Debug)]
+pub(crate) enum Say {
+    /// One change.
+    One(Observed),
+    /// The complete list of the cluster, [`Join::whole`]; it is too large to be made at once.
+    Whole,
+}
+
+impl From<Observed> for Say {
+    fn from(observed: Observed) -> Say {
+        Say::One(observed)
+    }
+}
+
 /// How far one kind is.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum State {
@@ -125,13 +140,15 @@ pub(crate) struct Join {
     /// What the names of gateways lead to.
     resolved: BTreeMap<String, Vec<EndpointAddress>>,
     problems: BTreeMap<(Kind, Key), String>,
+    /// The namespace of the last object.
+    neighbour: Option<Namespace>,
 
     /// A complete list was said.
     said: bool,
     /// A list of some kind is newer than what was said as a whole.
     stale: bool,
-    /// The reason that was told, while discovery is lost.
-    lost: Option<String>,
+    /// What was told, while discovery is lost.
+    lost: Option<(Kind, Failure)>,
     secrets_changed: bool,
 }
 
@@ -208,6 +225,7 @@ impl Join {
             missing: BTreeSet::new(),
             resolved: BTreeMap::new(),
             problems: BTreeMap::new(),
+            neighbour: None,
             said: false,
             stale: false,
             lost: None,
@@ -216,7 +234,7 @@ impl Join {
     }
 
     /// Takes up what a watch says, and gives what the registry should hear.
-    pub(crate) fn take(&mut self, told: Told) -> Vec<Observed> {
+    pub(crate) fn take(&mut self, told: Told) -> Vec<Say> {
         let mut out = Vec::new();
         match told {
             Told::Begins(kind) => shelf!(self, kind, shelf => shelf.begin()),
@@ -252,7 +270,7 @@ impl Join {
         }
         if !self.said {
             // Nothing single is said before the first list.
-            out.retain(|observed| matches!(observed, Observed::Lost(_)));
+            out.retain(|say| matches!(say, Say::One(Observed::Lost(_))));
         }
         out
     }
@@ -305,17 +323,20 @@ impl Join {
     }
 
     /// A kind changes its state; what the cluster as a whole has to say follows from all of them.
-    fn enter(&mut self, kind: Kind, state: State, out: &mut Vec<Observed>) {
+    fn enter(&mut self, kind: Kind, state: State, out: &mut Vec<Say>) {
         self.states.insert(kind, state);
         let lost = self.states.iter().find_map(|(kind, state)| match state {
-            State::Lost(failure) => Some(failure.about(kind.plural())),
+            State::Lost(failure) => Some((*kind, failure.clone())),
             _ => None,
         });
         match lost {
-            Some(reason) => {
-                if self.lost.as_ref() != Some(&reason) {
-                    self.lost = Some(reason.clone());
-                    out.push(Observed::Lost(reason));
+            Some((kind, failure)) => {
+                let told = self.lost.as_ref().is_some_and(|(of, known)| {
+                    failure.is_same_news(kind.plural(), known, of.plural())
+                });
+                if !told {
+                    out.push(Observed::Lost(failure.about(kind.plural())).into());
+                    self.lost = Some((kind, failure));
                 }
             }
             None if self.states.values().any(|state| *state == State::Unlisted) => {}
@@ -323,49 +344,44 @@ impl Join {
                 self.stale = false;
                 self.said = true;
                 self.lost = None;
-                self.whole(out);
+                out.push(Say::Whole);
             }
             None => {
                 if self.lost.take().is_some() {
-                    out.push(Observed::Back);
+                    out.push(Observed::Back.into());
                 }
             }
         }
     }
 
-    /// The complete list of the cluster.
-    fn whole(&self, out: &mut Vec<Observed>) {
-        out.push(Observed::Relisting);
-        let mut say = |fact| out.push(Observed::Upsert(fact));
-        for mesh in self.meshes.now.values() {
-            say(Fact::Mesh(mesh.clone()));
-        }
-        for member in self.all_members().into_values() {
-            say(Fact::Member(member));
-        }
-        for namespace in self.namespaces.now.values() {
-            say(Fact::Namespace(namespace.facts.clone()));
-        }
-        for export in self.exports.now.values() {
-            say(Fact::Export(export.clone()));
-        }
-        for service in self.services.now.values() {
-            for gateway in self.gateways(service) {
-                say(Fact::Gateway(gateway));
-            }
-        }
-        for service in self.services.now.values() {
-            if let Some(service) = &service.service {
-                say(Fact::Service(service.clone()));
-            }
-        }
-        for slice in self.slices.now.values() {
-            say(Fact::Slice(self.slice(slice)));
-        }
-        out.push(Observed::Listed(Revision(self.revision)));
+    /// The complete list of the cluster, made as it is asked for.
+    pub(crate) fn whole(&self) -> impl Iterator<Item = Observed> {
+        let meshes = self.meshes.now.values().cloned().map(Fact::Mesh);
+        let members = self.all_members().into_values().map(Fact::Member);
+        let namespaces = self.namespaces.now.values();
+        let namespaces = namespaces.map(|n| Fact::Namespace(n.facts.clone()));
+        let exports = self.exports.now.values().cloned().map(Fact::Export);
+        let services = self.services.now.values();
+        let gateways = services.clone().flat_map(|service| self.gateways(service));
+        let services = services.filter_map(|service| service.service.clone());
+        let slices = self.slices.now.values();
+        let slices = slices.map(|slice| Fact::Slice(self.slice(slice)));
+        let facts = (meshes.chain(members).chain(namespaces).chain(exports))
+            .chain(gateways.map(Fact::Gateway))
+            .chain(services.map(Fact::Service))
+            .chain(slices);
+        let listed = Observed::Listed(Revision(self.revision));
+        std::iter::once(Observed::Relisting)
+            .chain(facts.map(Observed::Upsert))
+            .chain(std::iter::once(listed))
     }
 
-    fn put(&mut self, key: Key, kept: Kept, notes: Vec<String>, out: &mut Vec<Observed>) {
+    fn put(&mut self, mut key: Key, kept: Kept, notes: Vec<String>, out: &mut Vec<Say>) {
+        // Lists come in the order of namespaces, so neighbours share the text of theirs.
+        match key.namespace == self.neighbour {
+            true => key.namespace.clone_from(&self.neighbour),
+            false => self.neighbour.clone_from(&key.namespace),
+        }
         let kind = kind_of(&kept);
         match notes.is_empty() {
             true => drop(self.problems.remove(&(kind, key.clone()))),
@@ -389,13 +405,13 @@ impl Join {
             Kept::Mesh(mesh) => {
                 next!(meshes, mesh);
                 let region = self.region().cloned();
-                out.push(Observed::Upsert(Fact::Mesh(mesh.clone())));
+                out.push(Observed::Upsert(Fact::Mesh(mesh.clone())).into());
                 self.meshes.now.insert(key, mesh);
                 self.region_after(region, out);
             }
             Kept::Cluster(member) => {
                 next!(members, member);
-                out.push(Observed::Upsert(Fact::Member(member.clone())));
+                out.push(Observed::Upsert(Fact::Member(member.clone())).into());
                 self.members.now.insert(key, member);
             }
             Kept::RemoteSecret(secret) => {
@@ -416,7 +432,7 @@ impl Join {
                 next!(namespaces, namespace);
                 let known = self.namespaces.now.get(&key);
                 if known.is_none_or(|known| known.facts != namespace.facts) {
-                    out.push(Observed::Upsert(Fact::Namespace(namespace.facts.clone())));
+                    out.push(Observed::Upsert(Fact::Namespace(namespace.facts.clone())).into());
                 }
                 self.namespaces.now.insert(key, namespace);
             }
@@ -424,7 +440,7 @@ impl Join {
                 next!(exports, export);
                 let region = self.region().cloned();
                 if self.exports.now.get(&key) != Some(&export) {
-                    out.push(Observed::Upsert(Fact::Export(export.clone())));
+                    out.push(Observed::Upsert(Fact::Export(export.clone())).into());
                 }
                 self.exports.now.insert(key, export);
                 self.region_after(region, out);
@@ -448,7 +464,7 @@ impl Join {
                 if self.slices.now.get(&key) == Some(&slice) {
                     return;
                 }
-                out.push(Observed::Upsert(Fact::Slice(self.slice(&slice))));
+                out.push(Observed::Upsert(Fact::Slice(self.slice(&slice))).into());
                 let namespace = slice.key.namespace.clone();
                 self.miss(&slice);
                 self.slices.now.insert(key, slice);
@@ -500,7 +516,7 @@ impl Join {
         }
     }
 
-    fn gone(&mut self, kind: Kind, key: Key, out: &mut Vec<Observed>) {
+    fn gone(&mut self, kind: Kind, key: Key, out: &mut Vec<Say>) {
         self.problems.remove(&(kind, key.clone()));
         let listing = shelf!(self, kind, shelf => match &mut shelf.next {
             Some(next) => {
@@ -516,7 +532,7 @@ impl Join {
             Kind::Mesh => {
                 let region = self.region().cloned();
                 if let Some(mesh) = self.meshes.now.remove(&key) {
-                    out.push(Observed::Delete(FactKey::Mesh(mesh.name)));
+                    out.push(Observed::Delete(FactKey::Mesh(mesh.name)).into());
                 }
                 self.region_after(region, out);
             }
@@ -533,13 +549,13 @@ impl Join {
             }
             Kind::Namespace => {
                 if let Some(namespace) = self.namespaces.now.remove(&key) {
-                    out.push(Observed::Delete(FactKey::Namespace(namespace.facts.name)));
+                    out.push(Observed::Delete(FactKey::Namespace(namespace.facts.name)).into());
                 }
             }
             Kind::MeshExport => {
                 let region = self.region().cloned();
                 if let Some(export) = self.exports.now.remove(&key) {
-                    out.push(Observed::Delete(FactKey::Export(export.mesh)));
+                    out.push(Observed::Delete(FactKey::Export(export.mesh)).into());
                 }
                 self.region_after(region, out);
             }
@@ -552,7 +568,7 @@ impl Join {
             }
             Kind::EndpointSlice => {
                 if let Some(slice) = self.slices.now.remove(&key) {
-                    out.push(Observed::Delete(FactKey::Slice(slice.key.clone())));
+                    out.push(Observed::Delete(FactKey::Slice(slice.key.clone())).into());
                     self.drop_departed(Some(&slice.key.namespace));
                 }
             }
@@ -594,19 +610,19 @@ impl Join {
     fn members_after(
         &self,
         before: &BTreeMap<ClusterId, catamaran_model::Member>,
-        out: &mut Vec<Observed>,
+        out: &mut Vec<Say>,
     ) {
         let after = self.all_members();
         for (cluster, member) in &after {
             if before.get(cluster) != Some(member) {
-                out.push(Observed::Upsert(Fact::Member(member.clone())));
+                out.push(Observed::Upsert(Fact::Member(member.clone())).into());
             }
         }
         for cluster in before
             .keys()
             .filter(|cluster| !after.contains_key(*cluster))
         {
-            out.push(Observed::Delete(FactKey::Member(cluster.clone())));
+            out.push(Observed::Delete(FactKey::Member(cluster.clone())).into());
         }
     }
 
@@ -622,7 +638,7 @@ impl Join {
         &self,
         before: Option<&SeenService>,
         after: Option<&SeenService>,
-        out: &mut Vec<Observed>,
+        out: &mut Vec<Say>,
     ) {
         let facts = |seen: Option<&SeenService>| -> BTreeMap<FactKey, Fact> {
             let Some(seen) = seen else {
@@ -636,7 +652,7 @@ impl Join {
         differences(&facts(before), facts(after), out);
     }
 
-    fn resolve(&mut self, found: BTreeMap<String, Vec<EndpointAddress>>, out: &mut Vec<Observed>) {
+    fn resolve(&mut self, found: BTreeMap<String, Vec<EndpointAddress>>, out: &mut Vec<Say>) {
         let facts = |join: &Join| -> BTreeMap<FactKey, Fact> {
             let services = join.services.now.values();
             let gateways = services.flat_map(|service| join.gateways(service));
@@ -675,16 +691,16 @@ impl Join {
         meshes.chain(exports).next()
     }
 
-    fn region_after(&self, before: Option<Region>, out: &mut Vec<Observed>) {
+    fn region_after(&self, before: Option<Region>, out: &mut Vec<Say>) {
         if self.region() != before.as_ref() {
             self.say_slices(out, |_| true);
         }
     }
 
-    fn say_slices(&self, out: &mut Vec<Observed>, any: impl Fn(&SeenEndpoint) -> bool) {
+    fn say_slices(&self, out: &mut Vec<Say>, any: impl Fn(&SeenEndpoint) -> bool) {
         for slice in self.slices.now.values() {
             if slice.endpoints.iter().any(&any) {
-                out.push(Observed::Upsert(Fact::Slice(self.slice(slice))));
+                out.push(Observed::Upsert(Fact::Slice(self.slice(slice))).into());
             }
         }
     }
@@ -699,13 +715,13 @@ impl Join {
             .map(|(_, slice)| slice)
     }
 
-    fn say_slices_of(&self, pod: &Key, out: &mut Vec<Observed>) {
+    fn say_slices_of(&self, pod: &Key, out: &mut Vec<Say>) {
         let Some(namespace) = &pod.namespace else {
             return;
         };
         for slice in self.slices_in(namespace) {
             if slice.endpoints.iter().any(|e| is(e, pod)) {
-                out.push(Observed::Upsert(Fact::Slice(self.slice(slice))));
+                out.push(Observed::Upsert(Fact::Slice(self.slice(slice))).into());
             }
         }
     }
@@ -927,14 +943,14 @@ fn pods_of(slice: &SeenSlice) -> impl Iterator<Item = Key> {
 fn differences(
     before: &BTreeMap<FactKey, Fact>,
     after: BTreeMap<FactKey, Fact>,
-    out: &mut Vec<Observed>,
+    out: &mut Vec<Say>,
 ) {
     for key in before.keys().filter(|key| !after.contains_key(*key)) {
-        out.push(Observed::Delete(key.clone()));
+        out.push(Observed::Delete(key.clone()).into());
     }
     for (key, fact) in after {
         if before.get(&key) != Some(&fact) {
-            out.push(Observed::Upsert(fact));
+            out.push(Observed::Upsert(fact).into());
         }
     }
 }

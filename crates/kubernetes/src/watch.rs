@@ -13,7 +13,7 @@ use tokio::task::JoinSet;
 
 use crate::connect::Access;
 use crate::follow::{Pace, Place, follow};
-use crate::join::{Join, Told};
+use crate::join::{Join, Say, Told};
 use crate::kubeconfig::Allowed;
 use crate::remote::Credentials;
 use crate::seen::{
@@ -86,14 +86,25 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
         // We hold a sender ourselves.
         let Some(said) = said else { return };
         let single = !matches!(said, Told::Put(..) | Told::Gone(..) | Told::Begins(_));
-        for observed in join.take(said) {
-            let change = Change {
-                cluster: what.cluster.clone(),
-                watch: what.generation,
-                what: observed,
-            };
-            if out.send(change).await.is_err() {
-                return;
+        let change = |observed| Change {
+            cluster: what.cluster.clone(),
+            watch: what.generation,
+            what: observed,
+        };
+        for say in join.take(said) {
+            match say {
+                Say::One(observed) => {
+                    if out.send(change(observed)).await.is_err() {
+                        return;
+                    }
+                }
+                Say::Whole => {
+                    for observed in join.whole() {
+                        if out.send(change(observed)).await.is_err() {
+                            return;
+                        }
+                    }
+                }
             }
         }
         if let (Reads::Managed { allowed, .. }, Some(secrets)) =

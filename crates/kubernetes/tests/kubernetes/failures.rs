@@ -273,7 +273,7 @@ async fn a_watch_that_is_reset() {
 
 #[tokio::test]
 async fn a_watch_that_ends_in_a_delete() {
-    broken_watch(Fault::CutInLine, "in the middle of an event").await;
+    broken_watch(Fault::CutInLine, "was cut off").await;
 }
 
 #[tokio::test]

@@ -74,6 +74,10 @@ impl Live {
     }
 
     pub(crate) fn reading(server: &ApiServer, reads: Reads) -> Live {
+        Live::of(access(server, "token-1"), reads, pace())
+    }
+
+    pub(crate) fn of(access: Access, reads: Reads, pace: Pace) -> Live {
         let cluster = ClusterId::new("cluster-2").unwrap();
         let local = match reads {
             Reads::DiscoveryOnly => ClusterId::new("cluster-1").unwrap(),
@@ -92,18 +96,22 @@ impl Live {
             tasks: Vec::new(),
             clock: 1_000,
         };
-        live.start(access(server, "token-1"), reads, 1);
+        live.start_at(pace, access, reads, 1);
         live
     }
 
     /// Starts another life of the watch beside those that run.
     pub(crate) fn start(&mut self, access: Access, reads: Reads, generation: u64) {
+        self.start_at(pace(), access, reads, generation);
+    }
+
+    pub(crate) fn start_at(&mut self, pace: Pace, access: Access, reads: Reads, generation: u64) {
         let watched = Watched {
             cluster: self.cluster.clone(),
             generation: WatchGeneration(generation),
             access,
             reads,
-            pace: pace(),
+            pace,
         };
         let (told, beside) = latest::channel(Beside::default());
         self.beside = beside;

@@ -186,6 +186,7 @@ impl ApiServer {
                 let Ok((tcp, _)) = listener.accept().await else {
                     return;
                 };
+                let _ = tcp.set_nodelay(true);
                 let acceptor = tokio_rustls::TlsAcceptor::from(tls.lock().unwrap().clone());
                 let (state, wake) = (state.clone(), wake.clone());
                 connections.spawn(async move {
