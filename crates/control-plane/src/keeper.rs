@@ -7,13 +7,14 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catamaran_model::{ClusterId, MemberMode, Timestamp};
 use catamaran_process::Process;
 use catamaran_registry::{
-    Applied, Change, Freshness, Observed, Problem, ProblemKind, Registry, Severity, Snapshot,
-    WatchGeneration,
+    Applied, Change, Fact, FactKey, Freshness, Observed, Problem, ProblemKind, Registry, Severity,
+    Snapshot, WatchGeneration,
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -25,6 +26,10 @@ use crate::watches::{Watches, folder_of};
 pub(crate) const CHANGES: usize = 1024;
 /// Orders of people that wait.
 const ORDERS: usize = 16;
+/// Facts of a cluster that wait to be added to its journal; with more, all of them are written anew.
+const NEWS: usize = 4096;
+/// A journal that is longer than this, and than what it goes on from, gives way to a file with everything.
+const JOURNAL: u64 = 64 << 10;
 /// How often shards that changed are saved, and held lists and ended watches are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -76,6 +81,28 @@ struct Shard {
     saved: u64,
     saving: bool,
     failure: Option<Failure>,
+    /// The file with everything, and the bytes that were added to its journal.
+    base: Option<(saved::Base, u64)>,
+    /// A file with everything has to be written: more changed than single facts.
+    anew: bool,
+    /// What is another one since, `None` for what is gone.
+    news: BTreeMap<FactKey, Option<Fact>>,
+}
+
+impl Shard {
+    /// A fact that is another one, or more than can be said so.
+    fn note(&mut self, news: Option<(FactKey, Option<Fact>)>) {
+        match news {
+            Some((key, fact)) if !self.anew => {
+                self.news.insert(key, fact);
+                self.anew = self.news.len() > NEWS;
+            }
+            _ => self.anew = true,
+        }
+        if self.anew {
+            self.news.clear();
+        }
+    }
 }
 
 /// What the disk did not do.
@@ -88,11 +115,12 @@ enum Failure {
 struct Save {
     cluster: ClusterId,
     edits: u64,
-    result: Result<(), saved::SavedError>,
+    result: Result<(saved::Base, u64), saved::SavedError>,
 }
 
 struct Metrics {
     changes: Counter,
+    merged: Counter,
     snapshots: Counter,
     save_failures: Counter,
 }
@@ -113,12 +141,27 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
         saves,
         metrics: Metrics {
             changes: metrics.counter("catamaran_changes", "Facts that watches said"),
+            merged: metrics.counter(
+                "catamaran_services_merged",
+                "Services that were merged over all clusters",
+            ),
             snapshots: metrics
                 .counter("catamaran_snapshots", "Pictures of the mesh that were made"),
             save_failures: metrics
                 .counter("catamaran_save_failures", "Shards that could not be saved"),
         },
     };
+    let work = keeper.watches.work();
+    metrics.add_source(move |text| {
+        for (name, count) in [
+            ("catamaran_files_named", &work.named),
+            ("catamaran_files_scanned", &work.scanned),
+            ("catamaran_facts_made", &work.made),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            text.push_str(&format!("# TYPE {name} counter\n{name}_total {count}\n"));
+        }
+    });
     let kept = Kept {
         snapshots: keeper.snapshots.subscribe(),
         health: keeper.health.subscribe(),
@@ -182,6 +225,7 @@ impl Keeper {
                 Some(order) = orders.recv() => {
                     match order {
                         Order::Confirm(cluster, reply) => {
+                            self.shard(&cluster).note(None);
                             let watch = WatchGeneration::default();
                             let change = Change { cluster, watch, what: Observed::Confirmed };
                             // The one who asked may be gone.
@@ -201,6 +245,14 @@ impl Keeper {
         self.metrics.changes.inc();
         let (cluster, generation) = (change.cluster.clone(), change.watch);
         let listed = matches!(change.what, Observed::Listed(_));
+        let news = match &change.what {
+            Observed::Upsert(fact) => Some((fact.key(), Some(fact.clone()))),
+            Observed::Delete(key) => Some((key.clone(), None)),
+            _ => None,
+        };
+        let edits = self.registry.shard_edits(&cluster);
+        // While a list is held what is to be saved is more than what was said.
+        let news = news.filter(|_| !self.registry.holds(&cluster));
         if let Observed::Lost(reason) = &change.what {
             tracing::warn!(%cluster, "discovery lost: {reason}");
         }
@@ -214,14 +266,19 @@ impl Keeper {
             }
             _ => {}
         }
+        if self.registry.shard_edits(&cluster) != edits {
+            self.shard(&cluster).note(news);
+        }
     }
 
     /// Makes the snapshot of now, starts and stops watches by it, and hands it out when it is new.
     fn publish(&mut self, now: Timestamp) {
+        let merged = self.registry.merged();
         let mut snapshot = self.registry.snapshot();
         while self.follow_members(&snapshot, now) {
             snapshot = self.registry.snapshot();
         }
+        self.metrics.merged.inc_by(self.registry.merged() - merged);
         let number = snapshot.number;
         let new = self.snapshots.send_if_modified(|known| {
             let new = known.number != number;
@@ -318,13 +375,28 @@ impl Keeper {
 
     fn save(&mut self) {
         for (cluster, edits) in self.unsaved() {
-            let Some(facts) = self.registry.shard_facts(&cluster) else {
-                continue;
-            };
-            self.shard(&cluster).saving = true;
+            let shard = self.shards.entry(cluster.clone()).or_default();
+            let news = std::mem::take(&mut shard.news);
             let (state, saves) = (self.state.clone(), self.saves.clone());
+            let base = shard.base.take().filter(|_| !shard.anew);
+            let work: Box<dyn FnOnce(&ClusterId) -> Result<_, _> + Send> = match base {
+                Some((base, journal)) if journal <= base.bytes.max(JOURNAL) => {
+                    Box::new(move |cluster| {
+                        let added = saved::add(&state, cluster, &base, journal == 0, &news)?;
+                        Ok((base, journal + added))
+                    })
+                }
+                _ => {
+                    let Some(facts) = self.registry.shard_facts(&cluster) else {
+                        continue;
+                    };
+                    Box::new(move |cluster| Ok((saved::write(&state, cluster, &facts)?, 0)))
+                }
+            };
+            shard.anew = false;
+            shard.saving = true;
             tokio::task::spawn_blocking(move || {
-                let result = saved::write(&state, &cluster, &facts);
+                let result = work(&cluster);
                 // The keeper is gone only when the process stops.
                 let _ = saves.blocking_send(Save {
                     cluster,
@@ -349,10 +421,12 @@ impl Keeper {
         let shard = self.shard(&save.cluster);
         shard.saving = false;
         match save.result {
-            Ok(()) => {
+            Ok(base) => {
                 shard.saved = save.edits;
                 shard.failure = None;
+                shard.base = Some(base);
             }
+            // Without a base all is written anew the next time.
             Err(error) => {
                 if !matches!(shard.failure, Some(Failure::Saving(_))) {
                     tracing::warn!("{error}");

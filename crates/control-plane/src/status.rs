@@ -304,7 +304,7 @@ impl Reporter {
 
     /// Everything that people should know, each once, the worst first.
     async fn problems(&self, snapshot: &Snapshot) -> Vec<Problem> {
-        let mut problems = snapshot.problems.clone();
+        let mut problems = snapshot.problems.to_vec();
         problems.extend(self.kept.health.borrow().problems.iter().cloned());
         problems.extend(self.authority.problems().iter().cloned());
         problems.extend(

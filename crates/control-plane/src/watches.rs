@@ -1,10 +1,11 @@
 //! The watches of an instance's clusters: which run, which life each of them is in, and how one takes over from another.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use catamaran_local::fleet::FleetDir;
 use catamaran_local::manifest::Problem as ManifestProblem;
-use catamaran_local::watch::{Watched, watch};
+use catamaran_local::watch::{Watched, Work, watch};
 use catamaran_model::{ClusterId, Credential, Member};
 use catamaran_registry::{Change, WatchGeneration};
 use tokio::sync::{mpsc, watch as latest};
@@ -17,6 +18,7 @@ pub(crate) struct Watches {
     out: mpsc::Sender<Change>,
     last: u64,
     clusters: BTreeMap<ClusterId, Vec<Running>>,
+    work: Arc<Work>,
 }
 
 struct Running {
@@ -40,7 +42,13 @@ impl Watches {
             out,
             last: 0,
             clusters: BTreeMap::new(),
+            work: Arc::default(),
         }
+    }
+
+    /// What all watches did, counted.
+    pub(crate) fn work(&self) -> Arc<Work> {
+        self.work.clone()
     }
 
     /// Makes sure that a cluster is watched in this folder; says whether a watch was started.
@@ -76,6 +84,7 @@ impl Watches {
             cluster: cluster.clone(),
             generation,
             loopback: self.loopback,
+            work: self.work.clone(),
         };
         let (told, problems) = latest::channel(Vec::new());
         let running = self.clusters.entry(cluster.clone()).or_default();
