@@ -20,25 +20,25 @@ const OTHER: &str = "outbound|5000||other-0.default.svc.cluster.local";
 /// What one more endpoint of helloworld led to.
 #[derive(Debug, PartialEq)]
 struct Work {
-    /// Resources that were translated anew and came out different.
+    /// Resources that were translated and encoded anew, and came out different.
     translated: u64,
     /// What the one proxy that asked for everything was sent.
     told: Vec<String>,
 }
 
-/// A proxy that asks for the endpoints of one other service, and for nothing else.
+/// A proxy that asks for the endpoints of one service, and for nothing else.
 struct Bystander {
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
 }
 
 impl Bystander {
-    async fn open(channel: &Channel) -> Bystander {
+    async fn open(channel: &Channel, name: &str) -> Bystander {
         let (requests, out) = mpsc::channel(8);
         let first = DeltaDiscoveryRequest {
             node: Some(sidecar("default/sleep", "sleep-1")),
             type_url: TypeUrlKind::Endpoints.url().into(),
-            resource_names_subscribe: vec![OTHER.into()],
+            resource_names_subscribe: vec![name.into()],
             ..Default::default()
         };
         requests.send(first).await.unwrap();
@@ -51,7 +51,7 @@ impl Bystander {
             requests,
             responses: stream.into_inner(),
         };
-        assert_eq!(bystander.next().await, [OTHER]);
+        assert_eq!(bystander.next().await, [name]);
         bystander
     }
 
@@ -77,7 +77,7 @@ async fn translated(plane: &Plane) -> u64 {
     count.expect("it is counted").parse().unwrap()
 }
 
-async fn work(services: usize, bystanders: usize) -> Work {
+async fn work(services: usize, bystanders: usize, concerned: usize) -> Work {
     let fleet = Fleet::new();
     let cluster = fleet.cluster("cluster-1", "mesh-1");
     cluster.service("helloworld", &[10]);
@@ -92,7 +92,11 @@ async fn work(services: usize, bystanders: usize) -> Work {
     let channel = connect(plane.address, &credentials).await.unwrap();
     let mut others = Vec::new();
     for _ in 0..bystanders {
-        others.push(Bystander::open(&channel).await);
+        others.push(Bystander::open(&channel, OTHER).await);
+    }
+    let mut alike = Vec::new();
+    for _ in 0..concerned {
+        alike.push(Bystander::open(&channel, HELLOWORLD).await);
     }
     let mut proxy = Proxy::open(&channel, sidecar("default/sleep", "sleep-1")).await;
     proxy.ready().await;
@@ -103,6 +107,9 @@ async fn work(services: usize, bystanders: usize) -> Work {
     proxy
         .until("the second pod", |held| helloworld(held).len() == 2)
         .await;
+    for one in &mut alike {
+        assert_eq!(one.next().await, [HELLOWORLD]);
+    }
     let work = Work {
         translated: translated(&plane).await - before,
         told: proxy.received.clone(),
@@ -118,16 +125,21 @@ async fn work(services: usize, bystanders: usize) -> Work {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_leads_to_the_same_work_among_few_and_many() {
-    let alone = work(1, 0).await;
+    let alone = work(1, 0, 0).await;
     assert_eq!(alone.told, [format!("endpoints {HELLOWORLD}")]);
     assert_eq!(
         alone,
-        work(60, 0).await,
+        work(60, 0, 0).await,
         "services that stay as they are cost nothing"
     );
     assert_eq!(
         alone,
-        work(1, 20).await,
+        work(1, 20, 0).await,
         "proxies that did not ask cost nothing"
+    );
+    assert_eq!(
+        alone,
+        work(1, 0, 10).await,
+        "for proxies that hear the same, nothing is encoded again"
     );
 }
