@@ -320,6 +320,11 @@ impl ResourceSet {
         }
     }
 
+    /// Whether what is here of a kind is the very map `all`.
+    pub fn holds(&self, kind: TypeUrlKind, all: &Arc<OfKind>) -> bool {
+        (self.resources.get(&kind)).is_some_and(|held| Arc::ptr_eq(held, all))
+    }
+
     /// All of a kind, shared. Two sets with the same one differ in nothing of that kind.
     pub fn shared(&self, kind: TypeUrlKind) -> Arc<OfKind> {
         self.resources.get(&kind).cloned().unwrap_or_default()

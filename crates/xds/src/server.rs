@@ -904,7 +904,8 @@ impl ServerSession {
         let Some(state) = self.kinds.get(&kind) else {
             return;
         };
-        if state.in_flight.is_some() {
+        let idle = !state.has_work() && self.current.holds(kind, state.holding.base());
+        if state.in_flight.is_some() || idle && state.holding.exceptions() == 0 {
             return;
         }
         let settled: Vec<Arc<str>> = state

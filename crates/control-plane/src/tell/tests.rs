@@ -317,7 +317,9 @@ fn who_asks_for_the_same_shares_the_names_and_leaves_nothing_behind() {
     let shelves: Vec<Arc<Shelf>> = (bench.teller.shelves.values())
         .map(|filled| filled.shelf.clone())
         .collect();
-    opened.map(|(id, _)| bench.teller.handle(Order::Close(id)));
+    for (id, _) in opened {
+        bench.teller.handle(Order::Close(id));
+    }
     assert!(shelves.iter().all(|shelf| shelf.is_unheard()));
 }
 

@@ -121,6 +121,11 @@ impl Holding {
         self.base = base;
     }
 
+    /// The shared map.
+    pub(super) fn base(&self) -> &Arc<OfKind> {
+        &self.base
+    }
+
     /// In how many names it differs from the shared map.
     pub(super) fn exceptions(&self) -> usize {
         self.off.len()
