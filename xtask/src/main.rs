@@ -23,7 +23,7 @@ Usage: cargo xtask COMMAND [ARGS]
                  --ahead puts it ahead of the machine's other work
   bench control-plane [ARGS]
                  what the control plane costs, by services and by proxies (try: --help); --write puts the tables into
-                 docs/performance/control-plane.md; --profile NAME builds with another profile
+                 README.md and docs/performance/control-plane.md; --profile NAME builds with another profile
   envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
   build          build the binary, target/debug/catamaran
 
