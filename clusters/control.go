@@ -48,7 +48,7 @@ func startControl(k *keeper) error {
 		api = append(api, "--endpoint-reconciler-type=none")
 	} else {
 		// Pods and other clusters come by the node's address, the parts beside it by the loopback.
-		api = append(api, "--advertise-address="+s.Address.String())
+		api = append(api, "--advertise-address="+s.Address.String(), "--kubelet-preferred-address-types=InternalIP")
 	}
 	if s.Audit {
 		if err := os.WriteFile(s.path("audit-policy.yaml"), []byte(auditPolicy), 0o644); err != nil {

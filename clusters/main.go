@@ -7,6 +7,7 @@ package main
 import (
 	"fmt"
 	"os"
+	"path/filepath"
 )
 
 const usage = `Usage: clusters COMMAND [ARGS]
@@ -20,10 +21,14 @@ const usage = `Usage: clusters COMMAND [ARGS]
   load FOLDER ARCHIVE..    give a cluster's node images out of OCI archives
   shell FOLDER [COMMAND..] run a command where the cluster's node lives: its network, mounts and processes
 
-Components, each with the flags of its own: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, coredns
+Components, each with the flags of its own: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kube-proxy, coredns;
+and kubectl of the same version, which this program also is when it is called by that name.
 `
 
 func main() {
+	if filepath.Base(os.Args[0]) == "kubectl" {
+		os.Exit(components["kubectl"]())
+	}
 	if len(os.Args) < 2 {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(2)

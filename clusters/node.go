@@ -125,6 +125,15 @@ func mountNode(s *Spec) error {
 			return err
 		}
 	}
+	// The machine's DNS is out of reach, so nobody should wait for it.
+	if err := os.WriteFile(s.path("resolv.conf"), nil, 0o644); err != nil {
+		return err
+	}
+	if exists("/etc/resolv.conf") {
+		if err := mount(s.path("resolv.conf"), "/etc/resolv.conf", "", syscall.MS_BIND, ""); err != nil {
+			return err
+		}
+	}
 	settings := s.path("settings")
 	for name, value := range kernelSettings {
 		file := filepath.Join(settings, name)
@@ -266,6 +275,7 @@ disabled_plugins = ["io.containerd.internal.v1.opt", "io.containerd.snapshotter.
 address = %q
 [plugins."io.containerd.grpc.v1.cri"]
 sandbox_image = %q
+restrict_oom_score_adj = true
 [plugins."io.containerd.grpc.v1.cri".cni]
 bin_dir = %q
 conf_dir = %q
@@ -379,7 +389,6 @@ func startRuntime(ctx context.Context, k *keeper) error {
 		s.path("kubelet.yaml"):         kubeletConfig(s),
 		s.path("kube-proxy.yaml"):      proxyConfig(s),
 		s.path("Corefile"):             corefile(s),
-		s.path("resolv.conf"):          "",
 	} {
 		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 			return err
