@@ -31,7 +31,7 @@ Usage: cargo xtask cluster COMMAND
 
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
     match args {
-        ["up", name, flags @ ..] => up(name, flags).map(|kubeconfig| {
+        ["up", name, flags @ ..] if !name.starts_with('-') => up(name, flags).map(|kubeconfig| {
             println!("{}", kubeconfig.display());
             ExitCode::SUCCESS
         }),
@@ -230,11 +230,18 @@ fn built() -> Result<PathBuf, String> {
     Ok(home)
 }
 
-/// Each build is large, and the next change makes another. One that a cluster runs from is kept by that cluster.
+/// Each build is large, and the next change makes another. One that a cluster runs from stays: its parts may be started again.
 fn forget_others(bin: &Path, but: &Path) {
+    let running: Vec<PathBuf> = std::fs::read_dir("/proc")
+        .into_iter()
+        .flatten()
+        .flatten()
+        .filter_map(|entry| std::fs::read_link(entry.path().join("exe")).ok())
+        .collect();
     for entry in std::fs::read_dir(bin).into_iter().flatten().flatten() {
         let hidden = entry.file_name().to_string_lossy().starts_with('.');
-        if entry.path() != but && !hidden {
+        let used = running.iter().any(|exe| exe.starts_with(entry.path()));
+        if entry.path() != but && !hidden && !used {
             let _ = std::fs::remove_dir_all(entry.path());
         }
     }

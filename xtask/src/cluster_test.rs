@@ -52,6 +52,15 @@ fn play(names: &[String; 2], archives: &image::Archives) -> Result<(), String> {
         })
     })?;
     step("two clusters with the same ranges started", start);
+    // What finds nothing at the end must find something now.
+    for each in [&a, &b] {
+        let found = nothing_left(&each.name).err().unwrap_or_default();
+        for kind in ["process", "network namespace", "cgroup", "registration"] {
+            if !found.contains(&format!("\n  {kind} ")) {
+                return Err(format!("a running cluster has no {kind}: {found:?}"));
+            }
+        }
+    }
 
     let start = Instant::now();
     for each in [&a, &b] {
@@ -126,11 +135,49 @@ fn play(names: &[String; 2], archives: &image::Archives) -> Result<(), String> {
         return Err("the audit log of a says nothing of kubectl exec".into());
     }
 
+    flat(&a, &b, archives)?;
+
     let start = Instant::now();
     for each in [&a, &b] {
         cluster::down(&each.name)?;
     }
     step("ended", start);
+    Ok(())
+}
+
+/// The second cluster again, with pods of other addresses: now pods reach pods, in both directions or in one.
+fn flat(a: &Cluster, b: &Cluster, archives: &image::Archives) -> Result<(), String> {
+    let start = Instant::now();
+    cluster::down(&b.name)?;
+    nothing_left(&b.name)?;
+    let images = [utf8(&archives.curl)?, utf8(&archives.catamaran)?];
+    let ranges = ["--pod-range", "10.245.0.0/16", "--service-range", RANGES[3]];
+    let mut flags = vec!["--image", images[0], "--image", images[1]];
+    flags.extend(ranges);
+    cluster::up(&b.name, &flags)?;
+    let sample = steps::root().join("examples/five-steps/cluster-2.yaml");
+    b.kubectl(&["apply", "-f", utf8(&sample)?])?;
+    let rolled = ["rollout", "status", "deployment/helloworld-v2"];
+    b.kubectl(&rolled)?;
+    let path = "jsonpath={.items[0].status.podIP}";
+    let address = b.kubectl(&["get", "pods", "-l", "app=helloworld", "-o", path])?;
+    expect(&address, |address| address.starts_with("10.245."))?;
+    let place = format!("http://{address}:5000/hello");
+    let (of_a, of_b) = (utf8(&a.folder)?, utf8(&b.folder)?);
+    let answered = || {
+        let said = a.exec_sleep(&format!("curl -sS --max-time 2 {place}"))?;
+        expect(&said, |said| said.starts_with("Hello version: v2"))
+    };
+    cluster::output(&["connect", of_a, of_b, "--flat"])?;
+    until("a pod answers a pod of the other cluster", answered)?;
+    // What goes to b arrives, what comes back does not, and the other way round: no difference to a connection.
+    for [from, to] in [[of_a, of_b], [of_b, of_a]] {
+        cluster::output(&["cut", from, to, "--one-way"])?;
+        apart(a, &place)?;
+        cluster::output(&["connect", of_a, of_b, "--flat"])?;
+        until("a pod answers again", answered)?;
+    }
+    step("pods met pods", start);
     Ok(())
 }
 
