@@ -19,8 +19,8 @@ rules:
 - level: Metadata
 `
 
-// startControl starts etcd, the API server and the controllers at once; each waits for the one it needs.
-func startControl(k *keeper) error {
+// startAPI starts etcd and the API server at once; the one waits for the other.
+func startAPI(k *keeper) error {
 	s := k.spec
 	pki := func(file string) string { return s.path("pki", file) }
 	etcd := fmt.Sprintf("127.0.0.1:%d", s.EtcdPort)
@@ -56,11 +56,30 @@ func startControl(k *keeper) error {
 		}
 		api = append(api, "--audit-policy-file="+s.path("audit-policy.yaml"), "--audit-log-path="+s.path("audit.log"), "--audit-log-mode=blocking")
 	}
+	parts := []part{
+		{name: "etcd", args: []string{"--data-dir=" + s.path("etcd"), "--listen=" + etcd, fmt.Sprintf("--listen-peer=127.0.0.1:%d", s.EtcdPeerPort)}},
+		{name: "kube-apiserver", args: api},
+	}
+	for _, part := range parts {
+		if err := k.keep(part); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// startControllers starts what makes objects of objects, once the API server serves: earlier, each would wait longer than it must.
+func startControllers(k *keeper) error {
+	s := k.spec
+	pki := func(file string) string { return s.path("pki", file) }
 	controllers := []string{
 		"--kubeconfig=" + pki("controller.conf"),
 		"--authentication-kubeconfig=" + pki("controller.conf"),
 		"--authorization-kubeconfig=" + pki("controller.conf"),
 		"--leader-elect=false",
+		// Each controller makes a token of its own first; at the usual rate that alone takes five seconds.
+		"--kube-api-qps=500",
+		"--kube-api-burst=1000",
 		"--secure-port=0",
 		"--root-ca-file=" + pki("ca.crt"),
 		"--service-account-private-key-file=" + pki("tokens.key"),
@@ -76,11 +95,7 @@ func startControl(k *keeper) error {
 		// One node, so it has all of the range.
 		controllers = append(controllers, "--allocate-node-cidrs=true", fmt.Sprintf("--node-cidr-mask-size=%d", s.PodRange.Bits()))
 	}
-	parts := []part{
-		{name: "etcd", args: []string{"--data-dir=" + s.path("etcd"), "--listen=" + etcd, fmt.Sprintf("--listen-peer=127.0.0.1:%d", s.EtcdPeerPort)}},
-		{name: "kube-apiserver", args: api},
-		{name: "kube-controller-manager", args: controllers},
-	}
+	parts := []part{{name: "kube-controller-manager", args: controllers}}
 	if !s.OnlyAPI {
 		parts = append(parts, part{name: "kube-scheduler", args: []string{
 			"--kubeconfig=" + pki("kube-scheduler.conf"),
@@ -126,13 +141,15 @@ func until(ctx context.Context, what string, so func(context.Context) error) err
 	}
 }
 
-// apiReady waits until the API server serves and the controllers have given the default namespace what every pod needs.
-func apiReady(ctx context.Context, client *kubernetes.Clientset) error {
-	if err := until(ctx, "the API server is not ready", func(ctx context.Context) error {
+// serving waits until the API server serves.
+func serving(ctx context.Context, client *kubernetes.Clientset) error {
+	return until(ctx, "the API server is not ready", func(ctx context.Context) error {
 		return client.Discovery().RESTClient().Get().AbsPath("/readyz").Do(ctx).Error()
-	}); err != nil {
-		return err
-	}
+	})
+}
+
+// settled waits until the controllers have given the default namespace what every pod needs.
+func settled(ctx context.Context, client *kubernetes.Clientset) error {
 	return until(ctx, "the controllers have not made the default service account", func(ctx context.Context) error {
 		if _, err := client.CoreV1().ServiceAccounts("default").Get(ctx, "default", meta.GetOptions{}); err != nil {
 			return err

@@ -89,7 +89,7 @@ func offerDNS(ctx context.Context, s *Spec, client *kubernetes.Clientset) error 
 	return nil
 }
 
-// dnsReady says whether CoreDNS answers for what is in the cluster.
+// dnsReady says whether CoreDNS answers for what is in the cluster, by the service's address: so the service proxy works too.
 func dnsReady(ctx context.Context, s *Spec) error {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "http://127.0.0.1:8181/ready", nil)
 	if err != nil {
@@ -105,7 +105,7 @@ func dnsReady(ctx context.Context, s *Spec) error {
 	}
 	resolver := &net.Resolver{PreferGo: true, Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
 		var dialer net.Dialer
-		return dialer.DialContext(ctx, network, net.JoinHostPort(s.Address.String(), "53"))
+		return dialer.DialContext(ctx, network, net.JoinHostPort(s.dnsAddress().String(), "53"))
 	}}
 	_, err = resolver.LookupHost(ctx, "kubernetes.default.svc."+domain+".")
 	return err

@@ -123,7 +123,7 @@ func run(args []string) error {
 	keeper := &keeper{spec: spec, context: ctx}
 	defer keeper.all.Wait()
 	defer stop()
-	if err := startControl(keeper); err != nil {
+	if err := startAPI(keeper); err != nil {
 		return err
 	}
 	client, err := spec.client()
@@ -137,13 +137,19 @@ func run(args []string) error {
 			return err
 		}
 	}
-	if err := apiReady(limited, client); err != nil {
+	if err := serving(limited, client); err != nil {
+		return err
+	}
+	if err := startControllers(keeper); err != nil {
 		return err
 	}
 	if !spec.OnlyAPI {
 		if err := startWork(limited, keeper, client); err != nil {
 			return err
 		}
+	}
+	if err := settled(limited, client); err != nil {
+		return err
 	}
 	if err := os.WriteFile(spec.path("ready"), nil, 0o644); err != nil {
 		return err

@@ -90,6 +90,23 @@ fn play(names: &[String; 2], archives: &image::Archives) -> Result<(), String> {
     let said = a.exec_sleep("nslookup nosuch.default.svc.cluster.local 2>&1 || true")?;
     expect(&said, |said| said.contains("NXDOMAIN"))?;
 
+    // The way an API server takes to a webhook: from the node to a service.
+    let service = ["get", "service", "helloworld", "-o"];
+    let address = a.kubectl(&[&service[..], &["jsonpath={.spec.clusterIP}"]].concat())?;
+    let place = format!("http://{address}:5000/hello");
+    let folder = utf8(&a.folder)?;
+    let said = cluster::output(&[
+        "shell",
+        folder,
+        "--",
+        "curl",
+        "-sS",
+        "--max-time",
+        "2",
+        &place,
+    ])?;
+    expect(&said, |said| said.starts_with("Hello version: v1"))?;
+
     a.kubectl(&["scale", "deployment/helloworld-v1", "--replicas=3"])?;
     a.kubectl(&[
         "rollout",
