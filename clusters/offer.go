@@ -107,6 +107,9 @@ func dnsReady(ctx context.Context, s *Spec) error {
 		var dialer net.Dialer
 		return dialer.DialContext(ctx, network, net.JoinHostPort(s.dnsAddress().String(), "53"))
 	}}
+	// A question asked before the rules for services are there is lost, so it is not waited for.
+	ctx, cancel := context.WithTimeout(ctx, 300*time.Millisecond)
+	defer cancel()
 	_, err = resolver.LookupHost(ctx, "kubernetes.default.svc."+domain+".")
 	return err
 }

@@ -150,6 +150,20 @@ pub(crate) fn output(args: &[&str]) -> Result<String, String> {
     String::from_utf8(said.stdout).map_err(|error| format!("clusters said no text: {error}"))
 }
 
+/// Calls the program for what it must refuse; its reason.
+pub(crate) fn refusal(args: &[&str]) -> Result<String, String> {
+    let program = program()?;
+    let said = Command::new(&program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("{} could not be started: {error}", program.display()))?;
+    match said.status.success() {
+        true => Err(format!("clusters {} was not refused", args.join(" "))),
+        false => Ok(String::from_utf8_lossy(&said.stderr).into_owned()),
+    }
+}
+
 /// The program, built if `clusters/` has changed since.
 pub(crate) fn program() -> Result<PathBuf, String> {
     let built = built()?;
