@@ -144,7 +144,7 @@ pub(crate) fn add(
         }
         for (key, fact) in news {
             let line = match fact {
-                Some(fact) => Line::Put(Said::of(fact)),
+                Some(fact) => Line::Put(Box::new(Said::of(fact))),
                 None => Line::Gone(SaidKey::of(key)),
             };
             let line = serde_json::to_vec(&line)?;
@@ -202,7 +202,7 @@ pub(crate) fn read(state: &Path, cluster: &ClusterId) -> Result<SavedShard, Save
 /// Follows a journal as far as it is whole.
 fn replay(shard: &mut SavedShard, journal: &[u8], base: Version) {
     let mut lines = journal.split_inclusive(|byte| *byte == b'\n');
-    let whole = |line: &'_ [u8]| Some(String::from_utf8(line.strip_suffix(b"\n")?.into()).ok()?);
+    let whole = |line: &'_ [u8]| String::from_utf8(line.strip_suffix(b"\n")?.into()).ok();
     let head = lines.next().and_then(whole);
     let of = head
         .as_deref()
@@ -276,7 +276,7 @@ pub(crate) fn remove(state: &Path, cluster: &ClusterId) {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Line {
-    Put(Said),
+    Put(Box<Said>),
     Gone(SaidKey),
 }
 

@@ -198,10 +198,20 @@ struct Header {
 }
 
 fn read_document(text: &str, line: u64, holds: Holds) -> Content {
-    let header: Header = match parse(text, line) {
-        Ok(header) => header,
-        Err((line, reason)) => return Content::Unreadable(line, reason),
-    };
+    // JSON is YAML. What programs write is JSON, whose head is found at once, so that YAML's reader, who has the last word,
+    // need not read all of it twice.
+    if let Ok(header) = serde_json::from_str::<Header>(text)
+        && let object @ Content::Object(..) = read_object(header, text, line, holds)
+    {
+        return object;
+    }
+    match parse(text, line) {
+        Ok(header) => read_object(header, text, line, holds),
+        Err((line, reason)) => Content::Unreadable(line, reason),
+    }
+}
+
+fn read_object(header: Header, text: &str, line: u64, holds: Holds) -> Content {
     if header.kind.is_empty() || header.api_version.is_empty() {
         return Content::Unreadable(line, "apiVersion and kind are not both there".into());
     }

@@ -24,25 +24,25 @@ struct Work {
     made: u64,
     /// Services that were merged again.
     merged: u64,
-    /// Resources that were translated anew and came out different.
+    /// Resources that were translated and encoded anew, and came out different.
     translated: u64,
     /// What the one proxy that asked for everything was sent.
     told: Vec<String>,
 }
 
-/// A proxy that asks for the endpoints of one other service, and for nothing else.
+/// A proxy that asks for the endpoints of one service, and for nothing else.
 struct Bystander {
     requests: mpsc::Sender<DeltaDiscoveryRequest>,
     responses: Streaming<DeltaDiscoveryResponse>,
 }
 
 impl Bystander {
-    async fn open(channel: &Channel) -> Bystander {
+    async fn open(channel: &Channel, name: &str) -> Bystander {
         let (requests, out) = mpsc::channel(8);
         let first = DeltaDiscoveryRequest {
             node: Some(sidecar("default/sleep", "sleep-1")),
             type_url: TypeUrlKind::Endpoints.url().into(),
-            resource_names_subscribe: vec![OTHER.into()],
+            resource_names_subscribe: vec![name.into()],
             ..Default::default()
         };
         requests.send(first).await.unwrap();
@@ -55,7 +55,7 @@ impl Bystander {
             requests,
             responses: stream.into_inner(),
         };
-        assert_eq!(bystander.next().await, [OTHER]);
+        assert_eq!(bystander.next().await, [name]);
         bystander
     }
 
@@ -96,7 +96,7 @@ enum Where {
     Peer,
 }
 
-async fn work(services: usize, bystanders: usize, comes: Where) -> Work {
+async fn work(services: usize, bystanders: usize, concerned: usize, comes: Where) -> Work {
     let fleet = Fleet::new();
     let cluster = fleet.cluster("cluster-1", "mesh-1");
     let peer = fleet.cluster("cluster-2", "mesh-2");
@@ -115,7 +115,11 @@ async fn work(services: usize, bystanders: usize, comes: Where) -> Work {
     let channel = connect(plane.address, &credentials).await.unwrap();
     let mut others = Vec::new();
     for _ in 0..bystanders {
-        others.push(Bystander::open(&channel).await);
+        others.push(Bystander::open(&channel, OTHER).await);
+    }
+    let mut alike = Vec::new();
+    for _ in 0..concerned {
+        alike.push(Bystander::open(&channel, HELLOWORLD).await);
     }
     let mut proxy = Proxy::open(&channel, sidecar("default/sleep", "sleep-1")).await;
     proxy.ready().await;
@@ -139,6 +143,9 @@ async fn work(services: usize, bystanders: usize, comes: Where) -> Work {
         files <= 12,
         "{files} files were looked at among {services} services"
     );
+    for one in &mut alike {
+        assert_eq!(one.next().await, [HELLOWORLD]);
+    }
     let work = Work {
         made,
         merged,
@@ -156,22 +163,27 @@ async fn work(services: usize, bystanders: usize, comes: Where) -> Work {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_change_leads_to_the_same_work_among_few_and_many() {
-    let alone = work(1, 0, Where::Here).await;
+    let alone = work(1, 0, 0, Where::Here).await;
     assert_eq!(alone.told, [format!("endpoints {HELLOWORLD}")]);
     assert_eq!((alone.made, alone.merged), (1, 1));
     assert_eq!(
         alone,
-        work(60, 0, Where::Here).await,
+        work(60, 0, 0, Where::Here).await,
         "services that stay as they are cost nothing"
     );
     assert_eq!(
         alone,
-        work(1, 20, Where::Here).await,
+        work(1, 20, 0, Where::Here).await,
         "proxies that did not ask cost nothing"
     );
     assert_eq!(
         alone,
-        work(60, 0, Where::Peer).await,
+        work(60, 0, 0, Where::Peer).await,
         "nor does it cost more in a cluster that is only discovered"
+    );
+    assert_eq!(
+        alone,
+        work(1, 0, 10, Where::Here).await,
+        "for proxies that hear the same, nothing is encoded again"
     );
 }

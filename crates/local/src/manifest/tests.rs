@@ -336,6 +336,23 @@ fn a_folder_that_is_not_there_forgets_nothing() {
 }
 
 #[test]
+fn yaml_has_the_last_word_on_json() {
+    let good = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}"#;
+    let twice = good.replace(
+        r#""name": "web""#,
+        r#""name": "web", "labels": {"a": "1", "a": "2"}"#,
+    );
+    let cut = &good[..good.len() - 9];
+    let kind = |text: &str| documents(text, Holds::Manifests).unwrap().remove(0).content;
+    assert!(matches!(kind(good), Content::Object(key, _) if key.name == "web"));
+    assert!(
+        matches!(kind(&twice), Content::Unreadable(..)),
+        "JSON's reader takes the last"
+    );
+    assert!(matches!(kind(cut), Content::Unreadable(..)));
+}
+
+#[test]
 fn names_sort_as_paths_do() {
     let paths = [
         "a",

@@ -22,6 +22,7 @@ pub(crate) fn sidecar(state: &Path, control_planes: Vec<SocketAddr>) -> Config {
         workers: NonZeroUsize::MIN,
         resolvers: Vec::new(),
         access_log: None,
+        app_probes: AppProbes::default(),
     }
 }
 
