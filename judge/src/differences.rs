@@ -27,6 +27,17 @@ pub const ALL: &[Difference] = &[
         level: transfer_coding,
     },
     Difference {
+        name: "upgrade-over-http2",
+        why: "an upgrade goes to its program over HTTP/1.1; Envoy asks a program of HTTP/2 by an extended CONNECT. 503 or 502 when it cannot",
+        level: upgrade_over_http2,
+    },
+    Difference {
+        name: "nothing-after-204",
+        why: "an answer without content ends with its head (RFC 9110, 15.3.5); Envoy sends a direct response's body after a 204, and whatever \
+              follows cannot be read",
+        level: nothing_after_204,
+    },
+    Difference {
         name: "own-answers",
         why: "an answer that the proxy itself makes has a text that says why; Envoy's has none, or other words, and a `location` for 3xx",
         level: own_answers,
@@ -44,7 +55,7 @@ pub const ALL: &[Difference] = &[
     Difference {
         name: "te-is-for-this-hop",
         why: "`te: trailers` goes with `connection: te` (RFC 9110, 10.1.4), which Envoy leaves out; an upgrade with `connection: upgrade`, \
-              where Envoy keeps the caller's words",
+              where Envoy keeps the caller's words and the headers that they name",
         level: te_is_for_this_hop,
     },
     Difference {
@@ -209,7 +220,11 @@ fn early_answer(exchange: &Exchange, envoy: &mut Outcome, ours: &mut Outcome) {
                         .contains(&("connection".into(), "close".into()))
             })
         });
-        at.filter(|_| outcome.fate == Fate::Closed)
+        let unsaid = || {
+            let unanswered = outcome.answers.iter().position(Result::is_err);
+            unanswered.and_then(|at| at.checked_sub(1))
+        };
+        at.or_else(unsaid).filter(|_| outcome.fate == Fate::Closed)
     };
     // what came after the answer with which one of them closed cannot be compared
     let at = match (closing(envoy), closing(ours)) {
@@ -269,6 +284,28 @@ fn te_is_for_this_hop(_: &Exchange, envoy: &mut Outcome, ours: &mut Outcome) {
     for one in &mut ours.seen {
         one.headers.retain(|pair| *pair != hop);
     }
+    for (a, b) in envoy.seen.iter_mut().zip(&mut ours.seen) {
+        let words = |(name, value): &(String, String)| {
+            (name == "connection").then(|| value.to_ascii_lowercase())
+        };
+        let kept: Vec<String> = a.headers.iter().filter_map(words).collect();
+        if !kept.iter().any(|words| words.contains("upgrade")) {
+            continue;
+        }
+        // what the caller's `connection` names, and what `te` takes, is for this hop; Envoy sends it on beside an upgrade
+        let named = |name: &str| {
+            let mut all = kept.iter().flat_map(|words| words.split(','));
+            all.any(|word| word.trim() == name && name != "upgrade")
+        };
+        a.headers.retain(|(name, _)| !named(name));
+        for one in [a, b] {
+            for (name, value) in &mut one.headers {
+                if name == "te" && value.to_ascii_lowercase().contains("trailers") {
+                    *value = "trailers".into();
+                }
+            }
+        }
+    }
     for one in envoy.seen.iter_mut().chain(&mut ours.seen) {
         for (name, value) in &mut one.headers {
             if name == "connection" && value.to_ascii_lowercase().contains("upgrade") {
@@ -325,6 +362,46 @@ fn unwanted_upgrade(exchange: &Exchange, envoy: &mut Outcome, ours: &mut Outcome
     let refuses = refused(envoy, 403) || refused(envoy, 200);
     if text(exchange).contains("\r\nupgrade:") && refuses {
         *envoy = ours.clone();
+    }
+}
+
+fn upgrade_over_http2(exchange: &Exchange, envoy: &mut Outcome, ours: &mut Outcome) {
+    if text(exchange).contains("\r\nupgrade: websocket\r\n") {
+        both(envoy, ours, |_, a, b| {
+            if is_own(a) && is_own(b) && (a.status, b.status) == (502, 503) {
+                b.status = a.status;
+            }
+        });
+    }
+}
+
+fn nothing_after_204(_: &Exchange, envoy: &mut Outcome, ours: &mut Outcome) {
+    let empty = |outcome: &Outcome| {
+        outcome.answers.iter().position(|answer| {
+            let own = answer.as_ref().ok().filter(|answer| is_own(answer));
+            own.is_some_and(|answer| answer.status == 204)
+        })
+    };
+    let Some(at) = empty(envoy).filter(|at| Some(*at) == empty(ours)) else {
+        return;
+    };
+    let Some(Ok(answer)) = envoy.answers.get(at) else {
+        return;
+    };
+    let says_more = |(name, value): &(String, String)| name == "content-length" && value != "0";
+    let unreadable = matches!(envoy.answers.get(at + 1), Some(Err(_)));
+    if unreadable && answer.headers.iter().any(says_more) {
+        let fate = match envoy.fate == ours.fate {
+            true => envoy.fate,
+            false => Fate::Kept,
+        };
+        for one in [envoy, ours] {
+            one.answers.truncate(at + 1);
+            one.fate = fate;
+            let programs = one.answers.iter().flatten();
+            let reached = programs.filter(|answer| !is_own(answer)).count();
+            one.seen.truncate(reached);
+        }
     }
 }
 

@@ -1,12 +1,14 @@
 //! The programs behind the proxies. They do what a request's `x-do` header says and remember what came, by its `x-case`.
 //!
 //! `x-do` is a list of words: `status=N`, `body=N` (bytes), `framing=length|chunked|close`, `trailers`, `hint` (103 first), `twice` (a
-//! header that is there twice), `cut` (the body ends too early), `reset` (nothing is answered), `close` (says `Connection: close`).
+//! header that is there twice), `cut` (the body ends too early), `reset` (nothing is answered), `close` (says `Connection: close`). Over
+//! HTTP/1.1 also `late` (begins after [`LATE`]), `stall` (half of it, and the rest after [`LATE`]), `slow` (in pieces, [`PAUSE`] apart).
 
 use std::collections::HashMap;
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, StatusCode};
@@ -18,6 +20,11 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::caller::{Reader, head_lines};
 use crate::outcome::{Seen, hash, normal};
+
+/// How long a late program thinks.
+pub const LATE: Duration = Duration::from_millis(2500);
+/// How long a slow program pauses between pieces.
+pub const PAUSE: Duration = Duration::from_millis(300);
 
 /// What came, by case.
 #[derive(Debug, Clone, Default)]
@@ -134,7 +141,20 @@ async fn converse(stream: TcpStream, name: &str, memory: &Memory) -> std::io::Re
             return Ok(());
         }
         let (bytes, ends) = answer(name, &script, &method);
-        reader.stream.write_all(&bytes).await?;
+        if script.says("late") {
+            tokio::time::sleep(LATE).await;
+        }
+        let (pieces, pause) = match (script.says("stall"), script.says("slow")) {
+            (true, _) => (2, LATE),
+            (_, true) => (6, PAUSE),
+            _ => (1, Duration::ZERO),
+        };
+        for (at, piece) in bytes.chunks(bytes.len().div_ceil(pieces)).enumerate() {
+            if at > 0 {
+                tokio::time::sleep(pause).await;
+            }
+            reader.stream.write_all(piece).await?;
+        }
         if ends {
             return reader.stream.shutdown().await;
         }

@@ -5,7 +5,12 @@ use std::process::{Command, ExitCode, Stdio};
 use crate::{bench, steps};
 
 const BEGIN: &str = "<!-- cargo xtask bench control-plane --write: begin -->";
-const DOCUMENT: &str = "docs/performance/control-plane.md";
+
+/// Which document shows which of the tables that a run leaves.
+const SHOWN: [(&str, &str); 2] = [
+    ("README.md", "short.md"),
+    ("docs/performance/control-plane.md", "full.md"),
+];
 
 /// Runs `bench-control-plane`; what is not for building or writing is passed on to it.
 pub(crate) fn run(args: &[String]) -> Result<ExitCode, String> {
@@ -31,22 +36,22 @@ pub(crate) fn run(args: &[String]) -> Result<ExitCode, String> {
             &[],
         )?;
     }
-    let output = Command::new(built.join("bench-control-plane"))
+    let out = steps::target().join("bench-control-plane");
+    let status = Command::new(built.join("bench-control-plane"))
         .arg(built.join("catamaran"))
+        .arg("--out")
+        .arg(&out)
         .args(rest)
         .stdin(Stdio::null())
-        .stderr(Stdio::inherit())
-        .output()
+        .status()
         .map_err(|error| format!("bench-control-plane could not be started: {error}"))?;
-    print!("{}", String::from_utf8_lossy(&output.stdout));
-    if !output.status.success() {
+    if !status.success() {
         return Ok(ExitCode::FAILURE);
     }
     if write {
-        let table = steps::target().join("bench-control-plane.md");
-        std::fs::write(&table, &output.stdout)
-            .map_err(|error| format!("{}: {error}", table.display()))?;
-        bench::show(&steps::root().join(DOCUMENT), BEGIN, &table)?;
+        for (document, table) in SHOWN {
+            bench::show(&steps::root().join(document), BEGIN, &out.join(table))?;
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

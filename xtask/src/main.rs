@@ -2,8 +2,11 @@
 
 mod bench;
 mod bench_control_plane;
+mod cluster;
+mod cluster_test;
 mod envoy;
 mod fuzz;
+mod image;
 mod machine;
 mod steps;
 
@@ -23,8 +26,10 @@ Usage: cargo xtask COMMAND [ARGS]
                  --ahead puts it ahead of the machine's other work
   bench control-plane [ARGS]
                  what the control plane costs, by services and by proxies (try: --help); --write puts the tables into
-                 docs/performance/control-plane.md; --profile NAME builds with another profile
+                 README.md and docs/performance/control-plane.md; --profile NAME builds with another profile
   envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
+  cluster ..     real Kubernetes clusters on this machine, for tests (try: cluster --help)
+  image [NAME..] images for them as OCI archives in target/images, without a Docker engine: pause, curl, catamaran (--binary FILE)
   build          build the binary, target/debug/catamaran
 
 demo and test install what they need with apt-get when they run as root on Debian or Ubuntu; elsewhere they name what is missing.
@@ -49,6 +54,8 @@ fn main() -> ExitCode {
             println!("{}", path.display());
             ExitCode::SUCCESS
         }),
+        ["cluster", ..] => cluster::run(&words[1..]),
+        ["image", ..] => image::run(&words[1..]),
         ["build"] => steps::build(),
         ["--help" | "-h" | "help"] | [] => {
             print!("{HELP}");

@@ -210,6 +210,6 @@ pub(crate) fn target() -> PathBuf {
     std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from)
 }
 
-fn binary() -> PathBuf {
+pub(crate) fn binary() -> PathBuf {
     target().join("debug/catamaran")
 }

@@ -33,10 +33,13 @@ mod namespace_inject;
 mod network_set;
 mod node;
 mod probe;
+mod proxy_capture;
 mod proxy_config;
+mod proxy_drain;
 mod proxy_list;
 mod proxy_run;
 mod proxy_static;
+mod proxy_wait;
 mod scale;
 mod status;
 mod trust_export;
@@ -164,6 +167,9 @@ pub(crate) enum Proxy {
     #[command(after_help = "Examples:
   catamaran proxy gateway --mesh mesh-1 --cluster cluster-1 --namespace catamaran-system --pod eastwest-gateway --service-account eastwest-gateway --control-plane 10.1.1.2:15012 --root-cert root-cert.pem --join-token join-token --state state --admin-socket admin.sock --capture redirect --address 198.18.1.1")]
     Gateway(proxy_run::Args),
+    Capture(proxy_capture::Args),
+    Wait(proxy_wait::Args),
+    Drain(proxy_drain::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -227,6 +233,9 @@ fn proxy(args: ProxyArgs, context: &Context) -> Outcome {
         Some(Proxy::Config(args)) => block_on(proxy_config::run(args, context)),
         Some(Proxy::Sidecar(args)) => block_on_few(proxy_run::run(args, Role::Sidecar)),
         Some(Proxy::Gateway(args)) => block_on_few(proxy_run::run(args, Role::Gateway)),
+        Some(Proxy::Capture(args)) => proxy_capture::run(args, context),
+        Some(Proxy::Wait(args)) => block_on_few(proxy_wait::run(args)),
+        Some(Proxy::Drain(args)) => block_on_few(proxy_drain::run(args)),
     }
 }
 

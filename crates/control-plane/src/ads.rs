@@ -9,20 +9,19 @@ use std::time::Duration;
 use catamaran_identity::Peer;
 use catamaran_model::{ClusterId, MeshName, Timestamp};
 use catamaran_process::Stopping;
-use catamaran_wire::Message;
 use catamaran_wire::core::Node;
-use catamaran_wire::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-};
-use catamaran_wire::grpc::{AggregatedDiscoveryService, Responses};
+use catamaran_wire::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
+use catamaran_wire::grpc::{AggregatedDiscoveryService, Requests, Responses};
+use catamaran_wire::{Encode, Message};
 use catamaran_xds::Response as Answer;
 use catamaran_xds::{Event, Input, Outputs, Protocol, ServerSession, TypeUrlKind};
 use futures_util::StreamExt;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::gauge::Gauge;
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 use crate::proxy::{Proxy, admit};
 use crate::serving::{Authority, Caller};
@@ -30,6 +29,8 @@ use crate::tell::{Letters, Slot, Tell};
 
 /// How long a client may take for its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
+/// After so long a stream looks for what is new although none of it is for it, and lets go of what was before.
+const LOOK: Duration = Duration::from_secs(60);
 /// Answers that wait for a client that does not read. One of each kind is under way at most, so this never fills.
 const ANSWERS: usize = 2 * TypeUrlKind::ALL.len();
 
@@ -76,12 +77,10 @@ impl Metrics {
 /// What differs between the two protocols.
 trait Kind: Send + 'static {
     const PROTOCOL: Protocol;
-    type Request: Send + 'static;
-    type Response: Message + Send + 'static;
+    type Request: Message + Default;
     fn node(request: &Self::Request) -> Option<&Node>;
     fn type_url(request: &Self::Request) -> &str;
     fn input(request: Self::Request) -> Input;
-    fn response(answer: Answer) -> Option<Self::Response>;
 }
 
 struct Deltas;
@@ -89,7 +88,6 @@ struct Deltas;
 impl Kind for Deltas {
     const PROTOCOL: Protocol = Protocol::Delta;
     type Request = DeltaDiscoveryRequest;
-    type Response = DeltaDiscoveryResponse;
 
     fn node(request: &DeltaDiscoveryRequest) -> Option<&Node> {
         request.node.as_ref()
@@ -102,13 +100,6 @@ impl Kind for Deltas {
     fn input(request: DeltaDiscoveryRequest) -> Input {
         Input::Delta(request)
     }
-
-    fn response(answer: Answer) -> Option<DeltaDiscoveryResponse> {
-        match answer {
-            Answer::Delta(response) => Some(response),
-            Answer::Full(_) => None,
-        }
-    }
 }
 
 struct World;
@@ -116,7 +107,6 @@ struct World;
 impl Kind for World {
     const PROTOCOL: Protocol = Protocol::StateOfTheWorld;
     type Request = DiscoveryRequest;
-    type Response = DiscoveryResponse;
 
     fn node(request: &DiscoveryRequest) -> Option<&Node> {
         request.node.as_ref()
@@ -129,27 +119,23 @@ impl Kind for World {
     fn input(request: DiscoveryRequest) -> Input {
         Input::Full(request)
     }
-
-    fn response(answer: Answer) -> Option<DiscoveryResponse> {
-        match answer {
-            Answer::Full(response) => Some(response),
-            Answer::Delta(_) => None,
-        }
-    }
 }
 
 impl AggregatedDiscoveryService for Discovery {
+    type Full = Answer;
+    type Delta = Answer;
+
     async fn stream_aggregated_resources(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
+        request: Request<Requests<DiscoveryRequest>>,
+    ) -> Result<Response<Responses<Answer>>, Status> {
         self.serve::<World>(request)
     }
 
     async fn delta_aggregated_resources(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
+        request: Request<Requests<DeltaDiscoveryRequest>>,
+    ) -> Result<Response<Responses<Answer>>, Status> {
         self.serve::<Deltas>(request)
     }
 }
@@ -157,8 +143,8 @@ impl AggregatedDiscoveryService for Discovery {
 impl Discovery {
     fn serve<K: Kind>(
         &self,
-        request: Request<Streaming<K::Request>>,
-    ) -> Result<Response<Responses<K::Response>>, Status> {
+        request: Request<Requests<K::Request>>,
+    ) -> Result<Response<Responses<Answer>>, Status> {
         let caller = request.extensions().get::<Arc<Caller>>().cloned();
         let caller = caller.ok_or_else(|| Status::internal("the connection is not known"))?;
         let peer = self.peer(&caller)?;
@@ -201,8 +187,8 @@ impl Discovery {
 
     async fn stream<K: Kind>(
         &self,
-        mut requests: Streaming<K::Request>,
-        answers: &mpsc::Sender<Result<K::Response, Status>>,
+        mut requests: Requests<K::Request>,
+        answers: &mpsc::Sender<Result<Answer, Status>>,
         caller: &Caller,
         peer: &Peer,
     ) -> Result<(), Status> {
@@ -225,31 +211,33 @@ impl Discovery {
             opened = self.tell.open(&slot) => opened.map_err(Status::unavailable)?,
             () = answers.closed() => return Ok(()),
         };
-        let mut live = Live::<K> {
+        let mut live = Live {
             discovery: self,
             answers,
             session: self.session::<K>(&slot)?,
             slot: slot.clone(),
             wake_at: None,
         };
-        live.request(first).await?;
+        live.request::<K>(first).await?;
         let end_of_certificate = peer.not_after.since((self.now)());
         let end_of_certificate = tokio::time::sleep(end_of_certificate);
         tokio::pin!(end_of_certificate);
         let stop = self.stopping.clone().wait();
         tokio::pin!(stop);
+        let mut look = tokio::time::interval_at(Instant::now() + LOOK, LOOK);
         loop {
             let now = (self.now)();
             let wait = live.wake_at.map(|at| at.since(now));
             tokio::select! {
                 request = requests.message() => match request? {
-                    Some(request) => live.request(request).await?,
+                    Some(request) => live.request::<K>(request).await?,
                     None => break,
                 },
                 () = slot.wake.notified() => live.read_mail().await?,
                 () = tokio::time::sleep(wait.unwrap_or_default()), if wait.is_some() => {
                     live.step(Input::Tick).await?;
                 }
+                _ = look.tick() => live.read_mail().await?,
                 () = &mut end_of_certificate => {
                     return Err(Status::unauthenticated("the certificate of this connection has ended; connect with a new one"));
                 }
@@ -283,22 +271,22 @@ impl Discovery {
 }
 
 /// A stream that was admitted.
-struct Live<'a, K: Kind> {
+struct Live<'a> {
     discovery: &'a Discovery,
-    answers: &'a mpsc::Sender<Result<K::Response, Status>>,
+    answers: &'a mpsc::Sender<Result<Answer, Status>>,
     session: ServerSession,
     slot: Arc<Slot>,
     wake_at: Option<Timestamp>,
 }
 
-impl<K: Kind> Live<'_, K> {
+impl Live<'_> {
     /// The latest first, so that what is asked is answered from it.
-    async fn request(&mut self, request: K::Request) -> Result<(), Status> {
+    async fn request<K: Kind>(&mut self, request: K::Request) -> Result<(), Status> {
         self.read_mail().await?;
         let kind = TypeUrlKind::of(K::type_url(&request));
         let stepped = self.step(K::input(request)).await;
         if let Some(kind) = kind {
-            self.slot.note_interest(kind, &self.session);
+            self.slot.note_interest(kind, &mut self.session);
         }
         stepped?;
         // What came between the look into the mailbox and the note of what is wanted woke nobody.
@@ -352,7 +340,7 @@ impl<K: Kind> Live<'_, K> {
             }
         }
         self.slot.note(&self.session, rejected);
-        for response in responses.into_iter().filter_map(K::response) {
+        for response in responses {
             metrics.sent.inc();
             metrics.bytes.inc_by(response.encoded_len() as u64);
             if self.answers.send(Ok(response)).await.is_err() {

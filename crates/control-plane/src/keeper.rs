@@ -7,24 +7,29 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use catamaran_model::{ClusterId, MemberMode, Timestamp};
 use catamaran_process::Process;
 use catamaran_registry::{
-    Applied, Change, Freshness, Observed, Problem, ProblemKind, Registry, Severity, Snapshot,
-    WatchGeneration,
+    Applied, Change, Fact, FactKey, Freshness, Observed, Problem, ProblemKind, Registry, Severity,
+    Snapshot, WatchGeneration,
 };
 use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::saved;
-use crate::watches::{Watches, folder_of};
+use crate::watches::{Watches, Way};
 
 /// Changes that wait; a watch that says more waits itself.
 pub(crate) const CHANGES: usize = 1024;
 /// Orders of people that wait.
 const ORDERS: usize = 16;
+/// Facts of a cluster that wait to be added to its journal; with more, all of them are written anew.
+const NEWS: usize = 4096;
+/// A journal that is longer than this, and than what it goes on from, gives way to a file with everything.
+const JOURNAL: u64 = 64 << 10;
 /// How often shards that changed are saved, and held lists and ended watches are looked at.
 const ROUND: Duration = Duration::from_secs(1);
 
@@ -35,10 +40,14 @@ pub(crate) enum Order {
 }
 
 /// What only the keeper knows, for people.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     /// Of manifests, of watches, of the disk.
     pub(crate) problems: Vec<Problem>,
+    /// The UID of the managed cluster, when its API server has said it.
+    pub(crate) uid: Option<String>,
+    /// When the credentials of other clusters end.
+    pub(crate) credentials: BTreeMap<ClusterId, Timestamp>,
 }
 
 /// How others reach the keeper.
@@ -76,6 +85,28 @@ struct Shard {
     saved: u64,
     saving: bool,
     failure: Option<Failure>,
+    /// The file with everything, and the bytes that were added to its journal.
+    base: Option<(saved::Base, u64)>,
+    /// A file with everything has to be written: more changed than single facts.
+    anew: bool,
+    /// What is another one since, `None` for what is gone.
+    news: BTreeMap<FactKey, Option<Fact>>,
+}
+
+impl Shard {
+    /// A fact that is another one, or more than can be said so.
+    fn note(&mut self, news: Option<(FactKey, Option<Fact>)>) {
+        match news {
+            Some((key, fact)) if !self.anew => {
+                self.news.insert(key, fact);
+                self.anew = self.news.len() > NEWS;
+            }
+            _ => self.anew = true,
+        }
+        if self.anew {
+            self.news.clear();
+        }
+    }
 }
 
 /// What the disk did not do.
@@ -88,11 +119,12 @@ enum Failure {
 struct Save {
     cluster: ClusterId,
     edits: u64,
-    result: Result<(), saved::SavedError>,
+    result: Result<(saved::Base, u64), saved::SavedError>,
 }
 
 struct Metrics {
     changes: Counter,
+    merged: Counter,
     snapshots: Counter,
     save_failures: Counter,
 }
@@ -113,12 +145,27 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
         saves,
         metrics: Metrics {
             changes: metrics.counter("catamaran_changes", "Facts that watches said"),
+            merged: metrics.counter(
+                "catamaran_services_merged",
+                "Services that were merged over all clusters",
+            ),
             snapshots: metrics
                 .counter("catamaran_snapshots", "Pictures of the mesh that were made"),
             save_failures: metrics
                 .counter("catamaran_save_failures", "Shards that could not be saved"),
         },
     };
+    let work = keeper.watches.work();
+    metrics.add_source(move |text| {
+        for (name, count) in [
+            ("catamaran_files_named", &work.named),
+            ("catamaran_files_scanned", &work.scanned),
+            ("catamaran_facts_made", &work.made),
+        ] {
+            let count = count.load(Ordering::Relaxed);
+            text.push_str(&format!("# TYPE {name} counter\n{name}_total {count}\n"));
+        }
+    });
     let kept = Kept {
         snapshots: keeper.snapshots.subscribe(),
         health: keeper.health.subscribe(),
@@ -126,7 +173,7 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
     };
     keeper.load(now());
     let local = keeper.local.clone();
-    keeper.watches.ensure(&local, &local);
+    keeper.watches.ensure(&local, &Way::Own);
     keeper.publish(now());
     let stopping = process.stopping();
     process.run("keeper", async move {
@@ -182,6 +229,7 @@ impl Keeper {
                 Some(order) = orders.recv() => {
                     match order {
                         Order::Confirm(cluster, reply) => {
+                            self.shard(&cluster).note(None);
                             let watch = WatchGeneration::default();
                             let change = Change { cluster, watch, what: Observed::Confirmed };
                             // The one who asked may be gone.
@@ -201,6 +249,14 @@ impl Keeper {
         self.metrics.changes.inc();
         let (cluster, generation) = (change.cluster.clone(), change.watch);
         let listed = matches!(change.what, Observed::Listed(_));
+        let news = match &change.what {
+            Observed::Upsert(fact) => Some((fact.key(), Some(fact.clone()))),
+            Observed::Delete(key) => Some((key.clone(), None)),
+            _ => None,
+        };
+        let edits = self.registry.shard_edits(&cluster);
+        // While a list is held what is to be saved is more than what was said.
+        let news = news.filter(|_| !self.registry.holds(&cluster));
         if let Observed::Lost(reason) = &change.what {
             tracing::warn!(%cluster, "discovery lost: {reason}");
         }
@@ -214,14 +270,19 @@ impl Keeper {
             }
             _ => {}
         }
+        if self.registry.shard_edits(&cluster) != edits {
+            self.shard(&cluster).note(news);
+        }
     }
 
     /// Makes the snapshot of now, starts and stops watches by it, and hands it out when it is new.
     fn publish(&mut self, now: Timestamp) {
+        let merged = self.registry.merged();
         let mut snapshot = self.registry.snapshot();
         while self.follow_members(&snapshot, now) {
             snapshot = self.registry.snapshot();
         }
+        self.metrics.merged.inc_by(self.registry.merged() - merged);
         let number = snapshot.number;
         let new = self.snapshots.send_if_modified(|known| {
             let new = known.number != number;
@@ -239,15 +300,15 @@ impl Keeper {
     /// Says whether a cluster was removed, so that there is another snapshot to make.
     fn follow_members(&mut self, snapshot: &Snapshot, now: Timestamp) -> bool {
         let members = self.registry.members();
-        let wanted: BTreeMap<ClusterId, ClusterId> = members
+        let wanted: BTreeMap<ClusterId, Way> = members
             .values()
             .filter(|member| member.cluster != self.local)
-            .filter_map(|member| Some((member.cluster.clone(), folder_of(member)?)))
+            .filter_map(|member| Some((member.cluster.clone(), self.watches.way_to(member).ok()?)))
             .collect();
         let known = members.keys().chain([&self.local]);
         let known: Vec<ClusterId> = known.cloned().collect();
-        for (cluster, folder) in &wanted {
-            if self.watches.ensure(cluster, folder) {
+        for (cluster, way) in &wanted {
+            if self.watches.ensure(cluster, way) {
                 tracing::info!(%cluster, "discovery starts");
             }
         }
@@ -284,7 +345,7 @@ impl Keeper {
         for cluster in wanting {
             self.watches.list_again(&cluster);
         }
-        for (cluster, folder, watch) in self.watches.ended() {
+        for (cluster, way, watch) in self.watches.ended() {
             let reason = "the watch ended by itself, and starts again".to_owned();
             let change = Change {
                 cluster: cluster.clone(),
@@ -292,7 +353,7 @@ impl Keeper {
                 what: Observed::Lost(reason),
             };
             let _ = self.registry.apply(change, now);
-            self.watches.ensure(&cluster, &folder);
+            self.watches.ensure(&cluster, &way);
         }
         self.publish(now);
         self.save();
@@ -318,13 +379,28 @@ impl Keeper {
 
     fn save(&mut self) {
         for (cluster, edits) in self.unsaved() {
-            let Some(facts) = self.registry.shard_facts(&cluster) else {
-                continue;
-            };
-            self.shard(&cluster).saving = true;
+            let shard = self.shards.entry(cluster.clone()).or_default();
+            let news = std::mem::take(&mut shard.news);
             let (state, saves) = (self.state.clone(), self.saves.clone());
+            let base = shard.base.take().filter(|_| !shard.anew);
+            let work: Box<dyn FnOnce(&ClusterId) -> Result<_, _> + Send> = match base {
+                Some((base, journal)) if journal <= base.bytes.max(JOURNAL) => {
+                    Box::new(move |cluster| {
+                        let added = saved::add(&state, cluster, &base, journal == 0, &news)?;
+                        Ok((base, journal + added))
+                    })
+                }
+                _ => {
+                    let Some(facts) = self.registry.shard_facts(&cluster) else {
+                        continue;
+                    };
+                    Box::new(move |cluster| Ok((saved::write(&state, cluster, &facts)?, 0)))
+                }
+            };
+            shard.anew = false;
+            shard.saving = true;
             tokio::task::spawn_blocking(move || {
-                let result = saved::write(&state, &cluster, &facts);
+                let result = work(&cluster);
                 // The keeper is gone only when the process stops.
                 let _ = saves.blocking_send(Save {
                     cluster,
@@ -349,10 +425,12 @@ impl Keeper {
         let shard = self.shard(&save.cluster);
         shard.saving = false;
         match save.result {
-            Ok(()) => {
+            Ok(base) => {
                 shard.saved = save.edits;
                 shard.failure = None;
+                shard.base = Some(base);
             }
+            // Without a base all is written anew the next time.
             Err(error) => {
                 if !matches!(shard.failure, Some(Failure::Saving(_))) {
                     tracing::warn!("{error}");
@@ -380,15 +458,13 @@ impl Keeper {
     fn tell_health(&mut self) {
         let mut problems = self.watches.problems();
         for member in self.registry.members().values() {
-            if member.cluster != self.local && folder_of(member).is_none() {
+            if let Err(reason) = self.watches.way_to(member) {
                 problems.push(Problem {
                     severity: Severity::Error,
                     kind: ProblemKind::BadObject,
                     cluster: Some(member.cluster.clone()),
                     object: format!("Cluster {}", member.cluster),
-                    message: "its credential is not a folder of this fleet, and this build knows no other kind; its \
-                              services are not discovered"
-                        .into(),
+                    message: format!("its services are not discovered: {reason}"),
                 });
             }
             if member.cluster != self.local && member.mode == MemberMode::Managed {
@@ -398,7 +474,7 @@ impl Keeper {
                     cluster: Some(member.cluster.clone()),
                     object: format!("Cluster {}", member.cluster),
                     message: format!(
-                        "an instance in a local fleet manages one cluster, {}: this one is only discovered; say \
+                        "an instance manages one cluster, {}: this one is only discovered; say \
                          --discovery-only, or create an instance for it",
                         self.local
                     ),
@@ -425,9 +501,18 @@ impl Keeper {
             });
         }
         problems.sort();
-        self.health.send_if_modified(|health| {
-            let new = health.problems != problems;
-            health.problems = problems;
+        let credentials = self.watches.clusters().filter_map(|cluster| {
+            let ends = self.watches.credential_ends(cluster)?;
+            Some((cluster.clone(), ends))
+        });
+        let health = Health {
+            credentials: credentials.collect(),
+            uid: self.watches.uid(),
+            problems,
+        };
+        self.health.send_if_modified(|known| {
+            let new = *known != health;
+            *known = health;
             new
         });
     }

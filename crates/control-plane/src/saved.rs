@@ -2,7 +2,12 @@
 //!
 //! A file is one line of head (`catamaran-shard 1 CHECKSUM`) and JSON. It is written beside, flushed to the disk and renamed; a
 //! file that is torn or damaged is not believed. Deleting it loses nothing that a watch does not bring back.
+//!
+//! Single facts that changed since are lines of a journal beside it, so that a change costs as much as it says and not as
+//! much as is known. Its head (`catamaran-journal 1 CHECKSUM`) names the file that it goes on from; each line has a checksum
+//! too, and what follows a torn line is not believed. The journal goes when the file is written anew.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::net::IpAddr;
@@ -11,11 +16,12 @@ use std::path::{Path, PathBuf};
 
 use catamaran_model as model;
 use catamaran_model::ClusterId;
-use catamaran_registry::{Fact, Revision, SavedShard};
+use catamaran_registry::{Fact, FactKey, Revision, SavedShard};
 use catamaran_xds::Version;
 use serde::{Deserialize, Serialize};
 
 const HEAD: &str = "catamaran-shard 1 ";
+const JOURNAL_HEAD: &str = "catamaran-journal 1 ";
 /// A larger file is not read; it holds the most that a cluster may say.
 const MAX_FILE: u64 = 512 << 20;
 
@@ -47,6 +53,19 @@ pub(crate) fn path(state: &Path, cluster: &ClusterId) -> PathBuf {
     state.join(format!("shard-{cluster}.json"))
 }
 
+/// Where what changed since is added.
+fn journal_path(state: &Path, cluster: &ClusterId) -> PathBuf {
+    state.join(format!("shard-{cluster}.journal"))
+}
+
+/// A file that is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Base {
+    checksum: Version,
+    /// How long it is.
+    pub(crate) bytes: u64,
+}
+
 /// The clusters with a saved shard, by name.
 pub(crate) fn clusters(state: &Path) -> io::Result<Vec<ClusterId>> {
     let mut clusters = Vec::new();
@@ -67,7 +86,7 @@ pub(crate) fn write(
     state: &Path,
     cluster: &ClusterId,
     shard: &SavedShard,
-) -> Result<(), SavedError> {
+) -> Result<Base, SavedError> {
     let path = path(state, cluster);
     let failed = |source| SavedError::Io {
         path: path.clone(),
@@ -78,6 +97,10 @@ pub(crate) fn write(
         facts: shard.facts.iter().map(Said::of).collect(),
     };
     let body = serde_json::to_vec(&said).map_err(|error| failed(error.into()))?;
+    let base = Base {
+        checksum: Version::of(&body),
+        bytes: body.len() as u64,
+    };
     let beside = state.join(format!(".shard-{cluster}.new"));
     let written = (|| {
         let mut file = OpenOptions::new()
@@ -86,7 +109,7 @@ pub(crate) fn write(
             .truncate(true)
             .mode(0o600)
             .open(&beside)?;
-        writeln!(file, "{HEAD}{}", Version::of(&body))?;
+        writeln!(file, "{HEAD}{}", base.checksum)?;
         file.write_all(&body)?;
         file.sync_all()?;
         fs::rename(&beside, &path)?;
@@ -96,7 +119,57 @@ pub(crate) fn write(
         // What could not be written whole must not fill a disk that is full already.
         let _ = fs::remove_file(&beside);
     }
-    written.map_err(failed)
+    written.map_err(failed)?;
+    // One that stays names another file, so it is not believed.
+    let _ = catamaran_local::atomic::remove(&journal_path(state, cluster));
+    Ok(base)
+}
+
+/// Adds facts that are other ones since `base` was written, `None` for those that are gone; `first`: none were added yet. Gives
+/// the bytes that were added.
+///
+/// After an error it is not known what is on disk, and the shard has to be written anew.
+pub(crate) fn add(
+    state: &Path,
+    cluster: &ClusterId,
+    base: &Base,
+    first: bool,
+    news: &BTreeMap<FactKey, Option<Fact>>,
+) -> Result<u64, SavedError> {
+    let path = journal_path(state, cluster);
+    let written = (|| {
+        let mut text = Vec::new();
+        if first {
+            writeln!(text, "{JOURNAL_HEAD}{}", base.checksum)?;
+        }
+        for (key, fact) in news {
+            let line = match fact {
+                Some(fact) => Line::Put(Box::new(Said::of(fact))),
+                None => Line::Gone(SaidKey::of(key)),
+            };
+            let line = serde_json::to_vec(&line)?;
+            write!(text, "{} ", Version::of(&line))?;
+            text.extend(&line);
+            text.push(b'\n');
+        }
+        let mut file = OpenOptions::new()
+            .write(true)
+            .append(!first)
+            .create(first)
+            .truncate(first)
+            .mode(0o600)
+            .open(&path)?;
+        file.write_all(&text)?;
+        file.sync_all()?;
+        if first {
+            File::open(state)?.sync_all()?;
+        }
+        Ok(text.len() as u64)
+    })();
+    written.map_err(|source| SavedError::Io {
+        path: path.clone(),
+        source,
+    })
 }
 
 /// Reads a shard.
@@ -114,11 +187,61 @@ pub(crate) fn read(state: &Path, cluster: &ClusterId) -> Result<SavedShard, Save
         return Err(damaged("it is too large"));
     }
     let bytes = fs::read(&path).map_err(failed)?;
-    shard(&bytes).map_err(|reason| damaged(&reason))
+    let (checksum, mut shard) = shard(&bytes).map_err(|reason| damaged(&reason))?;
+    let journal = journal_path(state, cluster);
+    match fs::metadata(&journal).map(|metadata| metadata.len()) {
+        Ok(length) if length <= MAX_FILE => {
+            let journal = fs::read(&journal).unwrap_or_default();
+            replay(&mut shard, &journal, checksum);
+        }
+        _ => {}
+    }
+    Ok(shard)
 }
 
-/// What a file holds, if its head is true.
-fn shard(bytes: &[u8]) -> Result<SavedShard, String> {
+/// Follows a journal as far as it is whole.
+fn replay(shard: &mut SavedShard, journal: &[u8], base: Version) {
+    let mut lines = journal.split_inclusive(|byte| *byte == b'\n');
+    let whole = |line: &'_ [u8]| String::from_utf8(line.strip_suffix(b"\n")?.into()).ok();
+    let head = lines.next().and_then(whole);
+    let of = head
+        .as_deref()
+        .and_then(|head| head.strip_prefix(JOURNAL_HEAD));
+    if of.and_then(Version::parse) != Some(base) {
+        return;
+    }
+    let mut facts: BTreeMap<FactKey, Fact> = (shard.facts.drain(..))
+        .map(|fact| (fact.key(), fact))
+        .collect();
+    for line in lines {
+        let Some((key, fact)) = whole(line).as_deref().and_then(said_in) else {
+            break;
+        };
+        match fact {
+            Some(fact) => facts.insert(key, fact),
+            None => facts.remove(&key),
+        };
+    }
+    shard.facts = facts.into_values().collect();
+}
+
+/// What a line of a journal says.
+fn said_in(line: &str) -> Option<(FactKey, Option<Fact>)> {
+    let (checksum, said) = line.split_once(' ')?;
+    if Version::parse(checksum)? != Version::of(said.as_bytes()) {
+        return None;
+    }
+    match serde_json::from_str(said).ok()? {
+        Line::Put(said) => {
+            let fact = said.fact().ok()?;
+            Some((fact.key(), Some(fact)))
+        }
+        Line::Gone(key) => Some((key.key().ok()?, None)),
+    }
+}
+
+/// What a file holds, if its head is true, and its checksum.
+fn shard(bytes: &[u8]) -> Result<(Version, SavedShard), String> {
     let end = bytes.iter().position(|byte| *byte == b'\n');
     let (head, body) = bytes.split_at(end.ok_or("it has no head")?);
     let body = &body[1..];
@@ -126,10 +249,11 @@ fn shard(bytes: &[u8]) -> Result<SavedShard, String> {
         .ok()
         .and_then(|head| head.strip_prefix(HEAD))
         .ok_or("it is of another kind or version")?;
-    if Version::parse(checksum) != Some(Version::of(body)) {
+    let version = Version::of(body);
+    if Version::parse(checksum) != Some(version) {
         return Err("its checksum does not fit".into());
     }
-    facts(body)
+    Ok((version, facts(body)?))
 }
 
 /// What the body of a file says.
@@ -145,6 +269,59 @@ pub(crate) fn facts(body: &[u8]) -> Result<SavedShard, String> {
 /// Forgets a shard; one that is not there is forgotten already.
 pub(crate) fn remove(state: &Path, cluster: &ClusterId) {
     let _ = catamaran_local::atomic::remove(&path(state, cluster));
+    let _ = catamaran_local::atomic::remove(&journal_path(state, cluster));
+}
+
+/// One line of a journal.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Line {
+    Put(Box<Said>),
+    Gone(SaidKey),
+}
+
+/// The key of a fact as it lies on disk.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum SaidKey {
+    Mesh(String),
+    Member(String),
+    Export(String),
+    Namespace(String),
+    Gateway(String),
+    Service(String, String),
+    Slice(String, String),
+}
+
+impl SaidKey {
+    fn of(fact: &FactKey) -> SaidKey {
+        match fact {
+            FactKey::Mesh(name) => SaidKey::Mesh(name.to_string()),
+            FactKey::Member(name) => SaidKey::Member(name.to_string()),
+            FactKey::Export(name) => SaidKey::Export(name.to_string()),
+            FactKey::Namespace(name) => SaidKey::Namespace(name.to_string()),
+            FactKey::Gateway(name) => SaidKey::Gateway(name.clone()),
+            FactKey::Service(key) => {
+                SaidKey::Service(key.namespace.to_string(), key.name.to_string())
+            }
+            FactKey::Slice(key) => SaidKey::Slice(key.namespace.to_string(), key.name.to_string()),
+        }
+    }
+
+    fn key(self) -> Result<FactKey, String> {
+        Ok(match self {
+            SaidKey::Mesh(name) => FactKey::Mesh(named(model::MeshName::new(name))?),
+            SaidKey::Member(name) => FactKey::Member(named(ClusterId::new(name))?),
+            SaidKey::Export(name) => FactKey::Export(named(model::MeshName::new(name))?),
+            SaidKey::Namespace(name) => FactKey::Namespace(named(model::Namespace::new(name))?),
+            SaidKey::Gateway(name) => FactKey::Gateway(name),
+            SaidKey::Service(namespace, name) => FactKey::Service(key(namespace, name)?),
+            SaidKey::Slice(namespace, name) => FactKey::Slice(model::SliceKey {
+                namespace: named(model::Namespace::new(namespace))?,
+                name: named(model::SliceName::new(name))?,
+            }),
+        })
+    }
 }
 
 #[derive(Serialize, Deserialize)]

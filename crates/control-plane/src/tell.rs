@@ -1,7 +1,8 @@
-//! The one owner of the translation: follows snapshots and puts what changed into the mailboxes of the streams concerned.
+//! The one owner of the translation: follows snapshots, puts what changed where all streams that hear the same find it, and
+//! wakes those that asked for it.
 //!
-//! A mailbox holds the latest only, so a proxy that does not read costs one set and nobody else anything. A stream that did
-//! not ask for what changed is not woken: it takes the latest when it has another reason to look.
+//! There is the latest only, so a proxy that does not read costs nobody anything. A stream that did not ask for what changed is
+//! not woken, nor looked at: it takes the latest when it has another reason to look.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -15,7 +16,7 @@ use catamaran_translate::{
     Audience, AudienceId, Capability, ClassId, Engine, ResourceChange, Role,
 };
 use catamaran_xds::{
-    Changed, Current, KindStatus, OfKind, Quarantine, Refusal, ResourceKey, ResourceSet,
+    Changed, Current, KindStatus, Names, Quarantine, Refusal, ResourceKey, ResourceSet,
     ServerSession, TypeUrlKind,
 };
 use prometheus_client::metrics::counter::Counter;
@@ -25,12 +26,14 @@ use tokio::time::Instant;
 use crate::places::Places;
 use crate::proxy::{Proxy, namespace};
 
+use shelf::{Newer, Shelf};
+
+mod shelf;
+
 /// Orders of streams that wait.
 const ORDERS: usize = 1024;
 /// Open streams.
 const STREAMS: usize = 20_000;
-/// Names of changed resources that a mailbox remembers; beyond, the stream compares.
-const CHANGES: usize = 256;
 /// How long after the start streams wait for clusters and issuers of which nothing is known. Without it a control plane that lost its disk
 /// would tell proxies that everything of those clusters is gone, a moment before it learns of them.
 const FIRST_LISTS: Duration = Duration::from_secs(5);
@@ -45,19 +48,27 @@ pub(crate) struct Slot {
 
 #[derive(Default)]
 struct Mail {
-    set: Option<Arc<ResourceSet>>,
-    /// Where the set differs from the one that was taken last; `None` when that is too much to remember.
-    changed: Option<BTreeSet<ResourceKey>>,
-    revision: Arc<str>,
+    /// Where the stream finds what it is told; it has none before it is opened and after it is closed.
+    place: Option<Place>,
+    /// What was taken last.
+    given: Option<Arc<ResourceSet>>,
     quarantine: Option<Arc<Quarantine>>,
     end: Option<String>,
     interest: BTreeMap<TypeUrlKind, Interest>,
 }
 
-#[derive(Default)]
+/// Where a stream finds what it is told.
+#[derive(Clone)]
+struct Place {
+    id: StreamId,
+    shelves: Arc<[Arc<Shelf>]>,
+    revision: Arc<Mutex<Arc<str>>>,
+}
+
+/// What a stream asked for of one kind.
 struct Interest {
     wildcard: bool,
-    names: BTreeSet<Arc<str>>,
+    names: Arc<Names>,
 }
 
 /// How things stand on a stream, for people.
@@ -94,33 +105,49 @@ impl Slot {
     }
 
     /// Takes what came since the last time.
+    ///
+    /// What is up of a kind and how it differs from what was up before are read together, so that no change is taken without
+    /// being known.
     pub(crate) fn take(&self) -> Letters {
         let mut mail = self.mail();
-        let revision = mail.revision.clone();
-        let changed = match mail.changed.replace(BTreeSet::new()) {
-            Some(keys) => Changed::Only(keys.into_iter().collect()),
-            None => Changed::Unknown,
-        };
         Letters {
-            current: mail.set.take().map(|set| Current {
-                set,
-                changed,
-                revision,
-            }),
+            current: mail.look(),
             quarantine: mail.quarantine.take(),
             end: mail.end.take(),
         }
     }
 
     /// Notes what the client asked for, so that it is woken for that.
-    pub(crate) fn note_interest(&self, kind: TypeUrlKind, session: &ServerSession) {
-        if let Some((wildcard, names)) = session.interest(kind) {
-            let interest = Interest {
-                wildcard,
-                names: names.clone(),
-            };
-            self.mail().interest.insert(kind, interest);
+    pub(crate) fn note_interest(self: &Arc<Slot>, kind: TypeUrlKind, session: &mut ServerSession) {
+        let Some((wildcard, names)) = session.interest(kind) else {
+            return;
+        };
+        let mut mail = self.mail();
+        let known = mail.interest.get(&kind);
+        if known.is_some_and(|it| it.wildcard == wildcard && Arc::ptr_eq(&it.names, names)) {
+            return;
         }
+        let Some(place) = &mail.place else {
+            return;
+        };
+        let names = place.shelves[kind as usize].listen(place.id, self, wildcard, names);
+        session.share_names(kind, &names);
+        mail.interest.insert(kind, Interest { wildcard, names });
+    }
+
+    /// Puts the stream in another place; what it asked for stays.
+    fn put(self: &Arc<Slot>, place: Option<Place>) {
+        let mut mail = self.mail();
+        if let Some(old) = &mail.place {
+            old.shelves.iter().for_each(|shelf| shelf.forget(old.id));
+        }
+        if let Some(new) = &place {
+            for (kind, interest) in &mut mail.interest {
+                let shelf = &new.shelves[*kind as usize];
+                interest.names = shelf.listen(new.id, self, interest.wildcard, &interest.names);
+            }
+        }
+        mail.place = place;
     }
 
     pub(crate) fn note(&self, session: &ServerSession, rejected: Option<String>) {
@@ -140,30 +167,45 @@ impl Slot {
             .unwrap_or_else(PoisonError::into_inner)
             .clone()
     }
+}
 
-    /// Puts a new set in; `None` for changes that are not known. Says whether the stream asked for any of them.
-    fn put(
-        &self,
-        set: Arc<ResourceSet>,
-        changes: Option<&[ResourceKey]>,
-        revision: &Arc<str>,
-    ) -> bool {
-        let mut mail = self.mail();
-        mail.set = Some(set);
-        mail.revision = revision.clone();
-        let Some(keys) = changes else {
-            mail.changed = None;
-            return true;
-        };
-        if let Some(changed) = &mut mail.changed {
-            changed.extend(keys.iter().cloned());
-            if changed.len() > CHANGES {
-                mail.changed = None;
+impl Mail {
+    /// What is up now, if it is another than was taken last.
+    fn look(&mut self) -> Option<Current> {
+        let place = self.place.as_ref()?;
+        let nothing = ResourceSet::default();
+        let given = self.given.as_deref().unwrap_or(&nothing);
+        let mut set = ResourceSet::default();
+        let mut same = self.given.is_some();
+        let mut changed: Option<Vec<Arc<[ResourceKey]>>> = Some(Vec::new());
+        for shelf in place.shelves.iter() {
+            match shelf.give(given, &mut set) {
+                Newer::Same => continue,
+                Newer::Only(keys) => changed.iter_mut().for_each(|all| all.push(keys.clone())),
+                Newer::Unknown => changed = None,
             }
+            same = false;
         }
-        keys.iter().any(|key| {
-            let interest = mail.interest.get(&key.kind);
-            interest.is_some_and(|interest| interest.wildcard || interest.names.contains(&key.name))
+        if same {
+            return None;
+        }
+        let changed = match changed.as_deref() {
+            None => Changed::Unknown,
+            Some([one]) => Changed::Only(one.clone()),
+            Some(more) => {
+                Changed::Only(more.iter().flat_map(|keys| keys.iter().cloned()).collect())
+            }
+        };
+        let set = Arc::new(set);
+        self.given = Some(set.clone());
+        let revision = place
+            .revision
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        Some(Current {
+            set,
+            changed,
+            revision: revision.clone(),
         })
     }
 }
@@ -257,9 +299,10 @@ pub(crate) fn start(
     let teller = Teller {
         engine: Engine::new(Arc::new(Snapshot::empty())),
         places: Places::new(local.clone()),
-        revision: Arc::from(""),
+        revision: Arc::new(Mutex::new(Arc::from(""))),
         streams: BTreeMap::new(),
-        listening: BTreeMap::new(),
+        shelves: BTreeMap::new(),
+        saying: BTreeMap::new(),
         of_workload: BTreeMap::new(),
         quarantines: BTreeMap::new(),
         waiting: Vec::new(),
@@ -288,9 +331,11 @@ struct Teller {
     local: ClusterId,
     engine: Engine,
     places: Places,
-    revision: Arc<str>,
+    revision: Arc<Mutex<Arc<str>>>,
     streams: BTreeMap<StreamId, Stream>,
-    listening: BTreeMap<ClassId, BTreeSet<StreamId>>,
+    shelves: BTreeMap<Label, Filled>,
+    /// Where what a class says is told.
+    saying: BTreeMap<ClassId, BTreeSet<Label>>,
     of_workload: BTreeMap<WorkloadKey, BTreeSet<StreamId>>,
     quarantines: BTreeMap<Capability, Arc<Quarantine>>,
     /// Streams that came before there was anything to tell.
@@ -305,9 +350,18 @@ struct Teller {
 struct Stream {
     audience: Audience,
     id: AudienceId,
-    classes: Vec<ClassId>,
-    set: Arc<ResourceSet>,
+    /// One for each kind, in their order.
+    labels: Vec<Label>,
     slot: Arc<Slot>,
+}
+
+/// Which shelf: a kind, and the classes whose resources of that kind are on it.
+type Label = (TypeUrlKind, Vec<ClassId>);
+
+/// A shelf, and how many streams are told what is on it.
+struct Filled {
+    shelf: Arc<Shelf>,
+    streams: usize,
 }
 
 impl Teller {
@@ -401,61 +455,75 @@ impl Teller {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Builds the stream's set and puts it into its mailbox.
+    /// Finds the stream its place.
     fn enter(&mut self, id: StreamId, audience: Audience, slot: Arc<Slot>) -> Stream {
-        let opened = self.engine.open(&audience);
-        let mut set = self.engine.resources(opened.audience);
-        self.share(&mut set, &opened.classes);
-        for class in &opened.classes {
-            self.listening.entry(*class).or_default().insert(id);
-        }
-        let set = Arc::new(set);
-        slot.put(set.clone(), None, &self.revision);
+        let opened = self.engine.open(&audience).audience;
+        let kinds = TypeUrlKind::ALL.into_iter();
+        let labels: Vec<Label> = kinds
+            .map(|kind| (kind, self.engine.sayers(opened, kind)))
+            .collect();
+        let shelves: Vec<Arc<Shelf>> = labels.iter().map(|label| self.shelf(label)).collect();
+        slot.put(Some(Place {
+            id,
+            shelves: shelves.into(),
+            revision: self.revision.clone(),
+        }));
         if let Some(quarantine) = self.quarantines.get(&audience.capability) {
             slot.mail().quarantine = Some(quarantine.clone());
         }
         Stream {
             audience,
-            id: opened.audience,
-            classes: opened.classes,
-            set,
+            id: opened,
+            labels,
             slot,
         }
     }
 
-    fn leave(&mut self, id: StreamId, stream: &Stream) {
-        for class in &stream.classes {
-            if let Some(listening) = self.listening.get_mut(class) {
-                listening.remove(&id);
-                if listening.is_empty() {
-                    self.listening.remove(class);
-                }
+    /// The shelf of this label, for one more stream.
+    fn shelf(&mut self, label: &Label) -> Arc<Shelf> {
+        let filled = self.shelves.entry(label.clone()).or_insert_with(|| {
+            let (kind, classes) = label;
+            for class in classes {
+                self.saying.entry(*class).or_default().insert(label.clone());
             }
-        }
-        self.engine.close(stream.id);
+            let now = self.engine.of_kind(classes, *kind);
+            Filled {
+                shelf: Arc::new(Shelf::new(*kind, now)),
+                streams: 0,
+            }
+        });
+        filled.streams += 1;
+        filled.shelf.clone()
     }
 
-    /// Makes the maps of one kind those of a stream that hears the same of it.
-    fn share(&self, set: &mut ResourceSet, classes: &[ClassId]) {
-        let like = |class: &ClassId| {
-            let others = self.listening.get(class)?;
-            self.streams.get(others.first()?)
-        };
-        for other in classes.iter().filter_map(like) {
-            for kind in TypeUrlKind::ALL {
-                let (own, theirs) = (set.shared(kind), other.set.shared(kind));
-                if !Arc::ptr_eq(&own, &theirs) && own == theirs {
-                    set.put_shared(kind, theirs);
+    fn leave(&mut self, audience: AudienceId, labels: &[Label]) {
+        for label in labels {
+            let Some(filled) = self.shelves.get_mut(label) else {
+                continue;
+            };
+            filled.streams -= 1;
+            if filled.streams > 0 {
+                continue;
+            }
+            self.shelves.remove(label);
+            for class in &label.1 {
+                if let Some(all) = self.saying.get_mut(class) {
+                    all.remove(label);
+                    if all.is_empty() {
+                        self.saying.remove(class);
+                    }
                 }
             }
         }
+        self.engine.close(audience);
     }
 
     fn close(&mut self, id: StreamId) {
         let Some(stream) = self.streams.remove(&id) else {
             return;
         };
-        self.leave(id, &stream);
+        stream.slot.put(None);
+        self.leave(stream.id, &stream.labels);
         let workload = &stream.slot.proxy.workload;
         if let Some(streams) = self.of_workload.get_mut(workload) {
             streams.remove(&id);
@@ -498,7 +566,7 @@ impl Teller {
 
     fn advance(&mut self, snapshot: &Arc<Snapshot>) {
         let before = self.engine.snapshot().clone();
-        self.revision = revision(snapshot);
+        *(self.revision.lock()).unwrap_or_else(PoisonError::into_inner) = revision(snapshot);
         let moved = self.places.follow(&before, snapshot);
         let changes = self.engine.advance(snapshot);
         self.changed.inc_by(changes.len() as u64);
@@ -509,74 +577,31 @@ impl Teller {
         self.forget_replaced();
     }
 
+    /// Puts up what changed, and wakes who asked for it. The work is that of the changes and of those who asked: nothing here
+    /// goes by the number of streams.
     fn deliver(&mut self, changes: Vec<(ClassId, ResourceChange)>) {
-        let mut by_class: BTreeMap<ClassId, BTreeMap<TypeUrlKind, Vec<ResourceChange>>> =
-            BTreeMap::new();
-        for (class, change) in changes {
-            let kind = key_of(&change).kind;
-            by_class
-                .entry(class)
-                .or_default()
-                .entry(kind)
-                .or_default()
-                .push(change);
+        let mut by_label: BTreeMap<&Label, BTreeSet<ResourceKey>> = BTreeMap::new();
+        for (class, change) in &changes {
+            let key = change.key();
+            let labels = self.saying.get(class).into_iter().flatten();
+            for label in labels.filter(|(kind, _)| *kind == key.kind) {
+                by_label.entry(label).or_default().insert(key.clone());
+            }
         }
-        let mut concerned: BTreeSet<StreamId> = BTreeSet::new();
-        for class in by_class.keys() {
-            concerned.extend(self.listening.get(class).into_iter().flatten());
-        }
-        // Streams that share a map and hear the same of it go on to share one.
-        let mut made: BTreeMap<(TypeUrlKind, usize, Vec<ClassId>), Arc<OfKind>> = BTreeMap::new();
-        // The old maps stay until the end, so that no new one can lie where an old one lay.
-        let mut old_maps: Vec<Arc<OfKind>> = Vec::new();
-        for id in concerned {
-            let Some(stream) = self.streams.get_mut(&id) else {
+        let mut concerned: BTreeMap<StreamId, Arc<Slot>> = BTreeMap::new();
+        for (label, keys) in by_label {
+            let Some(filled) = self.shelves.get(label) else {
                 continue;
             };
-            let mut set = (*stream.set).clone();
-            let mut keys: Vec<ResourceKey> = Vec::new();
-            for kind in TypeUrlKind::ALL {
-                let saying = stream
-                    .classes
-                    .iter()
-                    .filter_map(|class| Some((class, by_class.get(class)?.get(&kind)?)));
-                let saying: Vec<(&ClassId, &Vec<ResourceChange>)> = saying.collect();
-                if saying.is_empty() {
-                    continue;
-                }
-                keys.extend(
-                    saying
-                        .iter()
-                        .flat_map(|(_, changes)| changes.iter().map(key_of)),
-                );
-                let old = set.shared(kind);
-                let classes = saying.iter().map(|(class, _)| **class).collect();
-                let place = (kind, Arc::as_ptr(&old) as usize, classes);
-                let new = made.entry(place).or_insert_with(|| {
-                    let mut new = (*old).clone();
-                    for change in saying.iter().flat_map(|(_, changes)| changes.iter()) {
-                        match change {
-                            ResourceChange::Put(resource) => {
-                                new.insert(resource.name.clone(), resource.clone());
-                            }
-                            ResourceChange::Gone(key) => {
-                                new.remove(&key.name);
-                            }
-                        }
-                    }
-                    old_maps.push(old);
-                    Arc::new(new)
-                });
-                set.put_shared(kind, new.clone());
-            }
-            stream.set = Arc::new(set);
-            if stream
-                .slot
-                .put(stream.set.clone(), Some(&keys), &self.revision)
-            {
-                stream.slot.wake.notify_one();
-                self.woken.inc();
-            }
+            let keys: Arc<[ResourceKey]> = keys.into_iter().collect();
+            let (kind, classes) = label;
+            let now = self.engine.of_kind(classes, *kind);
+            filled.shelf.put(now, keys.clone());
+            concerned.append(&mut filled.shelf.concerned(&keys));
+        }
+        for slot in concerned.values() {
+            slot.wake.notify_one();
+            self.woken.inc();
         }
     }
 
@@ -610,21 +635,9 @@ impl Teller {
             let Some(old) = self.streams.remove(&id) else {
                 continue;
             };
-            // The new one first, so that classes which stay the same are not built again.
+            // The new one first, so that what stays the same is not built again.
             let new = self.enter(id, audience, old.slot.clone());
-            let left: Vec<ClassId> = old
-                .classes
-                .iter()
-                .filter(|class| !new.classes.contains(class))
-                .copied()
-                .collect();
-            self.leave(
-                id,
-                &Stream {
-                    classes: left,
-                    ..old
-                },
-            );
+            self.leave(old.id, &old.labels);
             new.slot.wake.notify_one();
             self.woken.inc();
             self.streams.insert(id, new);
@@ -671,11 +684,16 @@ impl Teller {
                     .filter(|stream| stream.audience.capability == *capability)
             };
             let still = quarantine.iter().filter_map(|refusal| {
+                let labels: BTreeSet<&Label> = like()
+                    .flat_map(|stream| &stream.labels)
+                    .filter(|(kind, _)| *kind == refusal.kind)
+                    .collect();
+                let shelves = labels
+                    .into_iter()
+                    .filter_map(|label| self.shelves.get(label));
                 let mut current =
-                    like().filter_map(|stream| stream.set.get(refusal.kind, &refusal.name));
-                current
-                    .find(|resource| resource.version == refusal.version)
-                    .cloned()
+                    shelves.filter_map(|filled| filled.shelf.now().get(&refusal.name).cloned());
+                current.find(|resource| resource.version == refusal.version)
             });
             let still: ResourceSet = still.collect();
             let mut rest = (**quarantine).clone();
@@ -712,13 +730,6 @@ impl Teller {
             });
         }
         problems
-    }
-}
-
-fn key_of(change: &ResourceChange) -> ResourceKey {
-    match change {
-        ResourceChange::Put(resource) => resource.key(),
-        ResourceChange::Gone(key) => key.clone(),
     }
 }
 

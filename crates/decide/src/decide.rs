@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use catamaran_model::Timestamp;
 
@@ -166,6 +167,7 @@ impl Stage<'_> {
                         request: None,
                         per_try: None,
                         idle: tcp.idle_timeout,
+                        whole: None,
                     },
                     retry: tcp.retry.as_ref(),
                     attempt_header: false,
@@ -208,7 +210,11 @@ impl Stage<'_> {
                                 connect: Default::default(),
                                 request: forward.timeout,
                                 per_try: retry.and_then(|retry| retry.per_try_timeout),
-                                idle: forward.idle_timeout.or(http.stream_idle_timeout),
+                                idle: match forward.idle_timeout {
+                                    Some(Duration::ZERO) => None,
+                                    own => own.or(http.stream_idle_timeout),
+                                },
+                                whole: http.request_timeout,
                             },
                             retry,
                             attempt_header: host.attempt_header,

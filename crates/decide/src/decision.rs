@@ -94,6 +94,8 @@ pub struct Timeouts {
     pub per_try: Option<Duration>,
     /// Without a byte in either direction.
     pub idle: Option<Duration>,
+    /// From the request's head to its end.
+    pub whole: Option<Duration>,
 }
 
 /// An answer that a route gives by itself.

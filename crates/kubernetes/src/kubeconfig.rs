@@ -312,6 +312,14 @@ impl Kubeconfig {
         })
     }
 
+    /// The token, when it is one that shows who we are.
+    pub fn token(&self) -> Option<Zeroizing<String>> {
+        match &self.user {
+            User::Token(token) => Some(token.clone()),
+            User::Certificate { .. } => None,
+        }
+    }
+
     /// SHA-256 over everything in it: equal prints are the same credential.
     pub fn print(&self) -> [u8; 32] {
         let mut digest = aws_lc_rs::digest::Context::new(&aws_lc_rs::digest::SHA256);

@@ -20,14 +20,18 @@ pub mod connect;
 pub mod crd;
 pub mod failure;
 mod follow;
+pub mod in_cluster;
+pub mod inject;
 mod join;
 pub mod kubeconfig;
 pub mod reader;
 pub mod remote;
+pub mod review;
 pub mod rights;
 mod seen;
 pub mod token;
 pub mod watch;
+pub mod write;
 
 pub use follow::Pace;
 pub use seen::{CLUSTER_LOCAL_ANNOTATION, INJECTION_LABELS};

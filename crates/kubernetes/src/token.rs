@@ -73,15 +73,7 @@ pub fn claims(token: &str) -> Option<Claims> {
     }
     let mut parts = token.split('.');
     let (_, payload, _) = (parts.next()?, parts.next()?, parts.next()?);
-    let standard: String = payload
-        .chars()
-        .map(|c| match c {
-            '-' => '+',
-            '_' => '/',
-            c => c,
-        })
-        .collect();
-    let bytes = base64::decode(&standard)?;
+    let bytes = base64::decode_url(payload)?;
     let payload: Payload = serde_json::from_slice(&bytes).ok()?;
     let mut sub = payload
         .sub

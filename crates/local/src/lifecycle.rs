@@ -2,6 +2,7 @@
 
 use std::io;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
@@ -82,35 +83,11 @@ pub async fn start_cluster(
     }
     let log = cluster.node_log();
     let mut child = None;
-    if !alive(&cluster.node_record()) {
-        let spec = LaunchSpec {
-            argv: node_argv(cluster, program),
-            env: std::env::vars().collect(),
-            cwd: "/".into(),
-            session: true,
-            ..LaunchSpec::default()
-        };
-        let path = cluster.run().join("spec-node.json");
-        let failed = |what: &str| {
-            let what = what.to_owned();
-            move |source| LifecycleError::Io { what, source }
-        };
-        spec.write(&path)
-            .map_err(failed("writing how the node is started"))?;
-        let out = log_file(&log).map_err(failed("opening the node's log"))?;
-        let err = out.try_clone().map_err(failed("opening the node's log"))?;
-        let started = std::process::Command::new(program)
-            .arg("launch")
-            .arg("--spec")
-            .arg(&path)
-            .stdin(std::process::Stdio::null())
-            .stdout(out)
-            .stderr(err)
-            .spawn()
-            .map_err(failed("starting the node"))?;
-        child = Some(started);
-    }
     loop {
+        // Looked at again and again: a node that was killed a moment ago is alive until the system has cleared it away.
+        if child.is_none() && !alive(&cluster.node_record()) {
+            child = Some(spawn_node(cluster, program)?);
+        }
         if node_answers(cluster).await {
             return Ok(());
         }
@@ -137,6 +114,34 @@ pub async fn start_cluster(
         }
         sleep(POLL).await;
     }
+}
+
+fn spawn_node(cluster: &ClusterDir, program: &Path) -> Result<Child, LifecycleError> {
+    let spec = LaunchSpec {
+        argv: node_argv(cluster, program),
+        env: std::env::vars().collect(),
+        cwd: "/".into(),
+        session: true,
+        ..LaunchSpec::default()
+    };
+    let path = cluster.run().join("spec-node.json");
+    let failed = |what: &str| {
+        let what = what.to_owned();
+        move |source| LifecycleError::Io { what, source }
+    };
+    spec.write(&path)
+        .map_err(failed("writing how the node is started"))?;
+    let out = log_file(&cluster.node_log()).map_err(failed("opening the node's log"))?;
+    let err = out.try_clone().map_err(failed("opening the node's log"))?;
+    Command::new(program)
+        .arg("launch")
+        .arg("--spec")
+        .arg(&path)
+        .stdin(Stdio::null())
+        .stdout(out)
+        .stderr(err)
+        .spawn()
+        .map_err(failed("starting the node"))
 }
 
 fn node_argv(cluster: &ClusterDir, program: &Path) -> Vec<String> {

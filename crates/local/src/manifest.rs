@@ -4,11 +4,13 @@
 //! goes only when its file is gone, or when the whole file was understood and no longer has it.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fmt;
 use std::fs::{self, File, Metadata as FileMetadata};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -196,10 +198,20 @@ struct Header {
 }
 
 fn read_document(text: &str, line: u64, holds: Holds) -> Content {
-    let header: Header = match parse(text, line) {
-        Ok(header) => header,
-        Err((line, reason)) => return Content::Unreadable(line, reason),
-    };
+    // JSON is YAML. What programs write is JSON, whose head is found at once, so that YAML's reader, who has the last word,
+    // need not read all of it twice.
+    if let Ok(header) = serde_json::from_str::<Header>(text)
+        && let object @ Content::Object(..) = read_object(header, text, line, holds)
+    {
+        return object;
+    }
+    match parse(text, line) {
+        Ok(header) => read_object(header, text, line, holds),
+        Err((line, reason)) => Content::Unreadable(line, reason),
+    }
+}
+
+fn read_object(header: Header, text: &str, line: u64, holds: Holds) -> Content {
     if header.kind.is_empty() || header.api_version.is_empty() {
         return Content::Unreadable(line, "apiVersion and kind are not both there".into());
     }
@@ -282,7 +294,63 @@ impl Stamp {
     }
 }
 
-#[derive(Debug, Default)]
+/// A file below the folder: its path's parts with a zero byte between them, so that names sort as paths do, part by part, and
+/// cost one comparison of bytes.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+struct Name(Arc<[u8]>);
+
+impl Name {
+    fn of(parts: &[u8]) -> Name {
+        Name(Arc::from(parts))
+    }
+
+    /// `None` for a path that is not below `root`, or is not plain.
+    fn below(root: &Path, path: &Path) -> Option<Name> {
+        let mut parts = Vec::new();
+        for part in path.strip_prefix(root).ok()?.components() {
+            let Component::Normal(part) = part else {
+                return None;
+            };
+            push_part(&mut parts, part.as_bytes());
+        }
+        (!parts.is_empty()).then(|| Name::of(&parts))
+    }
+
+    fn parts(&self) -> impl Iterator<Item = &OsStr> {
+        self.0.split(|byte| *byte == 0).map(OsStr::from_bytes)
+    }
+
+    fn path(&self, root: &Path) -> PathBuf {
+        let mut path = root.to_owned();
+        path.extend(self.parts());
+        path
+    }
+
+    fn is_or_is_below(&self, other: &Name) -> bool {
+        let rest = self.0.strip_prefix(&*other.0);
+        rest.is_some_and(|rest| rest.is_empty() || rest[0] == 0)
+    }
+}
+
+fn push_part(parts: &mut Vec<u8>, part: &[u8]) {
+    if !parts.is_empty() {
+        parts.push(0);
+    }
+    parts.extend(part);
+}
+
+/// Whether a file of this name is read.
+pub(crate) fn is_manifest(name: &OsStr) -> bool {
+    let extension = Path::new(name).extension();
+    extension.is_some_and(|e| e == "yaml" || e == "yml" || e == "json")
+}
+
+/// Names that begin with a dot are skipped, of files and of folders.
+pub(crate) fn is_hidden(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(b".")
+}
+
+#[derive(Debug, Default, PartialEq)]
 struct FileState {
     /// `None`: it must be read again, whatever its stamp.
     stamp: Option<Stamp>,
@@ -290,8 +358,46 @@ struct FileState {
     problems: Vec<Problem>,
     /// It was changed while, or just before, it was read.
     racy: bool,
+    /// What was understood of a racy file, so that the second look need not understand the same again.
+    text: Option<String>,
     /// Something in it, or all of it, could not be understood: what is not in `objects` may be in the file all the same.
     partial: bool,
+    /// It is a link, so it may change when another file does.
+    link: bool,
+}
+
+/// What a look found to say something else than before.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
+pub struct Touched {
+    /// Objects that are there, are not there any more, are another, or stand in another place.
+    pub keys: BTreeSet<ObjectKey>,
+    /// Whether [`Folder::problems`] may be others.
+    pub problems: bool,
+    /// Only a look at every file can tell what there is now.
+    pub unclear: bool,
+}
+
+impl Touched {
+    /// Whether nothing says anything else.
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty() && !self.problems
+    }
+
+    /// Takes up what another look found.
+    pub fn append(&mut self, mut other: Touched) {
+        self.keys.append(&mut other.keys);
+        self.problems |= other.problems;
+        self.unclear |= other.unclear;
+    }
+}
+
+/// How many files were looked at, since the folder was opened.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Looked {
+    /// Because a change named them, or was too young.
+    pub named: u64,
+    /// Because everything was looked at.
+    pub scanned: u64,
 }
 
 /// Why a folder as a whole cannot be read.
@@ -312,8 +418,18 @@ pub struct Folder {
     named_from: PathBuf,
     holds: Holds,
     settle: bool,
-    files: BTreeMap<PathBuf, FileState>,
+    files: BTreeMap<Name, FileState>,
+    /// The files that have each object, by name: the first one counts.
+    owners: BTreeMap<ObjectKey, Vec<Name>>,
+    /// Objects that several files have.
+    doubled: BTreeSet<ObjectKey>,
+    racy: BTreeSet<Name>,
+    partial: BTreeSet<Name>,
+    links: BTreeSet<Name>,
+    /// Files with problems.
+    troubled: BTreeSet<Name>,
     folder_problems: Vec<Problem>,
+    looked: Looked,
 }
 
 impl Folder {
@@ -325,7 +441,14 @@ impl Folder {
             holds,
             settle: false,
             files: BTreeMap::new(),
+            owners: BTreeMap::new(),
+            doubled: BTreeSet::new(),
+            racy: BTreeSet::new(),
+            partial: BTreeSet::new(),
+            links: BTreeSet::new(),
+            troubled: BTreeSet::new(),
             folder_problems: Vec::new(),
+            looked: Looked::default(),
         }
     }
 
@@ -336,88 +459,202 @@ impl Folder {
         self
     }
 
-    /// Looks at every file, and reads those that changed. Says whether anything did.
+    fn real_root(&self) -> Result<PathBuf, FolderError> {
+        fs::canonicalize(&self.root).map_err(|source| self.failed(source))
+    }
+
+    fn failed(&self, source: io::Error) -> FolderError {
+        FolderError {
+            path: self.root.clone(),
+            source,
+        }
+    }
+
+    /// Looks at every file, and reads those that changed. Says what did.
     ///
     /// Fails only when the folder itself cannot be read; then nothing is forgotten.
-    pub fn scan(&mut self) -> Result<bool, FolderError> {
-        let failed = |path: &Path, source| FolderError {
-            path: path.into(),
-            source,
-        };
-        let real = fs::canonicalize(&self.root).map_err(|e| failed(&self.root, e))?;
+    pub fn scan(&mut self) -> Result<Touched, FolderError> {
+        let real = self.real_root()?;
         let mut found = Found::default();
-        walk(&self.root, 0, &mut found).map_err(|e| failed(&self.root, e))?;
+        walk(&self.root, &mut Vec::new(), 0, &mut found).map_err(|e| self.failed(e))?;
 
-        let mut changed = false;
+        let mut touched = Touched::default();
         let mut folder_problems = Vec::new();
-        for (path, reason) in &found.problems {
-            folder_problems.push(self.problem(path, None, Severity::Error, reason.clone()));
+        for (name, reason) in &found.problems {
+            folder_problems.push(self.problem(name, None, Severity::Error, reason.clone()));
         }
-        let mut files: BTreeSet<PathBuf> = std::mem::take(&mut found.files);
-        while files.len() > MAX_MANIFESTS {
-            let left_out = files.pop_last().expect("there are more than none");
-            if files.len() == MAX_MANIFESTS {
+        let mut files = std::mem::take(&mut found.files);
+        files.sort_unstable_by(|(a, _), (b, _)| a.cmp(b));
+        for (nth, (left_out, _)) in files.iter().enumerate().skip(MAX_MANIFESTS) {
+            if nth == MAX_MANIFESTS {
                 let reason = format!(
                     "there are more than {MAX_MANIFESTS} manifests; this and later ones are not read"
                 );
-                folder_problems.push(self.problem(&left_out, None, Severity::Error, reason));
+                folder_problems.push(self.problem(left_out, None, Severity::Error, reason));
             }
-            found.unknown.push(left_out);
+            found.unknown.push(left_out.clone());
         }
-        for path in &files {
-            changed |= self.look_at(path, &real);
+        files.truncate(MAX_MANIFESTS);
+        self.looked.scanned += files.len() as u64;
+
+        let hidden = |name: &Name| found.unknown.iter().any(|above| name.is_or_is_below(above));
+        let mut there = files.iter().peekable();
+        let mut look: Vec<Name> = Vec::new();
+        let mut gone: Vec<Name> = Vec::new();
+        // Both sides are in order, so that most files cost one comparison of names and one of stamps.
+        for (name, file) in &self.files {
+            while let Some((new, _)) = there.next_if(|(new, _)| new < name) {
+                look.push(new.clone());
+            }
+            match there.next_if(|(found, _)| found == name) {
+                Some((_, stamp)) if stamp.is_some() && *stamp == file.stamp => {}
+                Some(_) => look.push(name.clone()),
+                None if hidden(name) => {}
+                None => gone.push(name.clone()),
+            }
         }
-        let hidden = |path: &Path| found.unknown.iter().any(|folder| path.starts_with(folder));
-        let before = self.files.len();
-        self.files
-            .retain(|path, _| files.contains(path) || hidden(path));
-        changed |= self.files.len() != before || self.folder_problems != folder_problems;
+        look.extend(there.map(|(name, _)| name.clone()));
+        for name in &look {
+            self.look_at(name, &real, &mut touched);
+        }
+        for name in &gone {
+            self.replace(name, None, &mut touched);
+        }
+        touched.problems |= self.folder_problems != folder_problems;
         self.folder_problems = folder_problems;
-        Ok(changed)
+        Ok(touched)
     }
 
-    fn look_at(&mut self, path: &Path, real_root: &Path) -> bool {
-        let known = self.files.get(path).and_then(|file| file.stamp.clone());
-        let opened = open(path, real_root, known.as_ref());
-        let (text, stamp) = match opened {
-            Opened::Same => {
-                return false;
+    /// Looks at these files only, and at links, which may lead to any of them. What is not below the folder is passed over.
+    ///
+    /// Fails as [`Folder::scan`] does.
+    pub fn look<'a>(
+        &mut self,
+        paths: impl IntoIterator<Item = &'a Path>,
+    ) -> Result<Touched, FolderError> {
+        let names: BTreeSet<Name> = (paths.into_iter())
+            .filter_map(|path| Name::below(&self.root, path))
+            .collect();
+        self.look_at_these(names)
+    }
+
+    /// Looks again at the files that may have changed while they were read.
+    ///
+    /// Fails as [`Folder::scan`] does.
+    pub fn look_at_unsettled(&mut self) -> Result<Touched, FolderError> {
+        self.look_at_these(self.racy.clone())
+    }
+
+    fn look_at_these(&mut self, mut names: BTreeSet<Name>) -> Result<Touched, FolderError> {
+        // It must be there even when nothing is asked of it.
+        let real = self.real_root()?;
+        names.extend(self.links.iter().cloned());
+        let full = self.files.len() >= MAX_MANIFESTS;
+        let mut touched = Touched::default();
+        for name in &names {
+            self.looked.named += 1;
+            match self.seen(name) {
+                Seen::No => {}
+                Seen::File => self.look_at(name, &real, &mut touched),
+                Seen::Unclear => touched.unclear = true,
             }
-            Opened::Gone => return self.files.remove(path).is_some(),
+        }
+        // Now there may be room for one that was left out.
+        touched.unclear |= full && self.files.len() < MAX_MANIFESTS;
+        Ok(touched)
+    }
+
+    /// How a look at every file would come upon this one.
+    fn seen(&self, name: &Name) -> Seen {
+        if name.parts().any(is_hidden) {
+            return Seen::No;
+        }
+        let mut above = self.root.clone();
+        let mut parts = name.parts().peekable();
+        let mut depth = 0;
+        let known = self.files.contains_key(name);
+        while let Some(part) = parts.next() {
+            above.push(part);
+            let kind = match fs::symlink_metadata(&above) {
+                Ok(metadata) => metadata.file_type(),
+                // Gone: as a file it is looked at, and as a folder it had files of which this says nothing.
+                Err(e) if e.kind() == io::ErrorKind::NotFound && known => return Seen::File,
+                Err(_) => return Seen::Unclear,
+            };
+            if parts.peek().is_some() {
+                depth += 1;
+                // A link to a folder, or folders that are too deep: the whole look has said so.
+                if !kind.is_dir() || depth > MAX_DEPTH {
+                    return if known { Seen::Unclear } else { Seen::No };
+                }
+                continue;
+            }
+            let new = !known && self.files.len() >= MAX_MANIFESTS;
+            if kind.is_dir() || (kind.is_symlink() && above.is_dir()) || new {
+                return Seen::Unclear;
+            }
+            return match is_manifest(part) {
+                true => Seen::File,
+                false => Seen::No,
+            };
+        }
+        Seen::No
+    }
+
+    fn look_at(&mut self, name: &Name, real_root: &Path, touched: &mut Touched) {
+        let path = name.path(&self.root);
+        let known = self.files.get(name).and_then(|file| file.stamp.as_ref());
+        let (opened, link) = open(&path, real_root, known);
+        let (text, stamp) = match opened {
+            Opened::Same => return,
+            Opened::Gone => return self.replace(name, None, touched),
             Opened::Unusable(reason, stamp) => {
-                let problem = self.problem(path, None, Severity::Error, reason);
-                let file = self.files.entry(path.into()).or_default();
-                file.racy = false;
-                file.partial = true;
-                file.stamp = stamp;
-                let changed = file.problems != [problem.clone()];
-                file.problems = vec![problem];
-                return changed;
+                let problem = self.problem(name, None, Severity::Error, reason);
+                return self.amend(name, touched, |file| {
+                    file.racy = false;
+                    file.text = None;
+                    file.partial = true;
+                    file.stamp = stamp;
+                    file.link = link;
+                    file.problems = vec![problem];
+                });
             }
             Opened::Text(text, stamp) => (text, stamp),
         };
-        if self.settle && stamp.racy() {
-            let file = self.files.entry(path.into()).or_default();
-            file.stamp = None;
-            file.racy = true;
-            file.partial = true;
-            return false;
+        let racy = stamp.racy();
+        if self.settle && racy {
+            return self.amend(name, touched, |file| {
+                file.stamp = None;
+                file.racy = true;
+                file.partial = true;
+                file.link = link;
+            });
+        }
+        let known = self.files.get(name).and_then(|file| file.text.as_ref());
+        if known == Some(&text) {
+            return self.amend(name, touched, |file| {
+                file.stamp = Some(stamp).filter(|_| !racy);
+                file.racy = racy;
+                file.text = Some(text).filter(|_| racy);
+                file.link = link;
+            });
         }
         let mut objects = BTreeMap::new();
         let mut problems = Vec::new();
-        let old = self.files.remove(path).unwrap_or_default();
+        let nothing = FileState::default();
+        let old = self.files.get(name).unwrap_or(&nothing);
         let mut complete = true;
         let read = match documents(&text, self.holds) {
             Ok(read) => read,
             Err(reason) => {
-                problems.push(self.problem(path, None, Severity::Error, reason));
+                problems.push(self.problem(name, None, Severity::Error, reason));
                 complete = false;
                 Vec::new()
             }
         };
         if text.trim().is_empty() {
             let reason = "it is empty; if nothing is meant to be in it, remove it".to_owned();
-            problems.push(self.problem(path, None, Severity::Warning, reason));
+            problems.push(self.problem(name, None, Severity::Warning, reason));
             complete = false;
         }
         for document in read {
@@ -425,7 +662,7 @@ impl Folder {
                 Content::Object(key, object) => {
                     if objects.contains_key(&key) {
                         let reason = "it is in this file already; the first one counts".into();
-                        problems.push(self.problem_of(path, document.line, &key, reason));
+                        problems.push(self.problem_of(name, document.line, &key, reason));
                         continue;
                     }
                     objects.insert(key, (object, document.line));
@@ -433,7 +670,7 @@ impl Folder {
                 Content::Ignored(what) => {
                     let reason = format!("{what} is not looked at in a local cluster");
                     let line = Some(document.line);
-                    problems.push(self.problem(path, line, Severity::Warning, reason));
+                    problems.push(self.problem(name, line, Severity::Warning, reason));
                 }
                 Content::Invalid(key, line, reason) => {
                     let kept = old.objects.get(&key).cloned();
@@ -441,14 +678,14 @@ impl Folder {
                         Some(_) => format!("{reason}; its last good form is kept"),
                         None => reason,
                     };
-                    problems.push(self.problem_of(path, line, &key, reason));
+                    problems.push(self.problem_of(name, line, &key, reason));
                     match kept {
                         Some(kept) => drop(objects.entry(key).or_insert(kept)),
                         None => complete = false,
                     }
                 }
                 Content::Unreadable(line, reason) => {
-                    problems.push(self.problem(path, Some(line), Severity::Error, reason));
+                    problems.push(self.problem(name, Some(line), Severity::Error, reason));
                     complete = false;
                 }
             }
@@ -458,69 +695,141 @@ impl Folder {
                 objects.entry(key.clone()).or_insert_with(|| kept.clone());
             }
         }
-        let same = |a: &BTreeMap<ObjectKey, (Arc<Object>, u64)>| {
-            a.len() == objects.len()
-                && a.iter()
-                    .zip(&objects)
-                    .all(|((ka, va), (kb, vb))| ka == kb && va.0 == vb.0)
+        let file = FileState {
+            stamp: Some(stamp).filter(|_| !racy),
+            objects,
+            problems,
+            racy,
+            text: Some(text).filter(|_| racy),
+            partial: !complete,
+            link,
         };
-        let changed = !same(&old.objects) || old.problems != problems;
-        let racy = stamp.racy();
-        self.files.insert(
-            path.into(),
-            FileState {
-                stamp: Some(stamp).filter(|_| !racy),
-                objects,
-                problems,
-                racy,
-                partial: !complete,
-            },
-        );
-        changed
+        self.replace(name, Some(file), touched);
+    }
+
+    /// Changes what is noted of a file beside its objects.
+    fn amend(&mut self, name: &Name, touched: &mut Touched, with: impl FnOnce(&mut FileState)) {
+        let file = self.files.entry(name.clone()).or_default();
+        let before = file.problems.clone();
+        with(file);
+        touched.problems |= file.problems != before;
+        self.sort_in(name);
+    }
+
+    /// Puts another state of a file in the place of the one before; `None` for a file that is gone.
+    fn replace(&mut self, name: &Name, file: Option<FileState>, touched: &mut Touched) {
+        let nothing = FileState::default();
+        let old = self.files.remove(name).unwrap_or_default();
+        let new = file.as_ref().unwrap_or(&nothing);
+        touched.problems |= old.problems != new.problems;
+        for key in old.objects.keys() {
+            if !new.objects.contains_key(key) {
+                touched.keys.insert(key.clone());
+                disown(&mut self.owners, &mut self.doubled, key, name, touched);
+            }
+        }
+        for (key, place) in &new.objects {
+            match old.objects.get(key) {
+                Some(before) if before == place => {}
+                Some(_) => {
+                    touched.keys.insert(key.clone());
+                    touched.problems |= self.doubled.contains(key);
+                }
+                None => {
+                    touched.keys.insert(key.clone());
+                    let owners = self.owners.entry(key.clone()).or_default();
+                    if let Err(place) = owners.binary_search(name) {
+                        owners.insert(place, name.clone());
+                    }
+                    if owners.len() > 1 {
+                        self.doubled.insert(key.clone());
+                        touched.problems = true;
+                    }
+                }
+            }
+        }
+        if let Some(file) = file {
+            self.files.insert(name.clone(), file);
+        }
+        self.sort_in(name);
+    }
+
+    /// Notes under which of the short lists a file belongs.
+    fn sort_in(&mut self, name: &Name) {
+        let file = self.files.get(name);
+        let is = |what: fn(&FileState) -> bool| file.is_some_and(what);
+        for (list, belongs) in [
+            (&mut self.racy, is(|file| file.racy)),
+            (&mut self.partial, is(|file| file.partial)),
+            (&mut self.links, is(|file| file.link)),
+            (&mut self.troubled, is(|file| !file.problems.is_empty())),
+        ] {
+            match belongs {
+                true => drop(list.insert(name.clone())),
+                false => drop(list.remove(name)),
+            }
+        }
     }
 
     /// The objects, each from one file: where two have it, the file that sorts first counts.
     pub fn objects(&self) -> BTreeMap<ObjectKey, Arc<Object>> {
-        let mut all = BTreeMap::new();
-        for file in self.files.values() {
-            for (key, (object, _)) in &file.objects {
-                all.entry(key.clone()).or_insert_with(|| object.clone());
-            }
-        }
-        all
+        let all = self.owners.keys();
+        all.filter_map(|key| Some((key.clone(), self.object(key)?.clone())))
+            .collect()
+    }
+
+    /// One object, from the file that counts.
+    pub fn object(&self, key: &ObjectKey) -> Option<&Arc<Object>> {
+        let file = self.files.get(self.owners.get(key)?.first()?)?;
+        file.objects.get(key).map(|(object, _)| object)
     }
 
     /// The file and line from which an object is taken.
-    pub fn place(&self, key: &ObjectKey) -> Option<(&Path, u64)> {
-        (self.files.iter()).find_map(|(path, file)| {
-            let (_, line) = file.objects.get(key)?;
-            Some((path.as_path(), *line))
-        })
+    pub fn place(&self, key: &ObjectKey) -> Option<(PathBuf, u64)> {
+        let name = self.owners.get(key)?.first()?;
+        let (_, line) = self.files.get(name)?.objects.get(key)?;
+        Some((name.path(&self.root), *line))
     }
 
     /// Whether a file has to be read again soon, since it may have changed while it was read.
     pub fn unsettled(&self) -> bool {
-        self.files.values().any(|file| file.racy)
+        !self.racy.is_empty()
+    }
+
+    /// Whether some files are links, so that a change of any file, a hidden one too, may be a change of theirs.
+    pub fn has_links(&self) -> bool {
+        !self.links.is_empty()
     }
 
     /// Whether everything was understood: only then does the absence of an object say that it is not there.
     pub fn complete(&self) -> bool {
         let unread = (self.folder_problems.iter()).any(|p| p.severity == Severity::Error);
-        !unread && !self.files.values().any(|file| file.partial)
+        !unread && self.partial.is_empty()
+    }
+
+    /// How many files were looked at.
+    pub fn looked(&self) -> Looked {
+        self.looked
     }
 
     /// What people should know, by file and line.
     pub fn problems(&self) -> Vec<Problem> {
         let mut problems = self.folder_problems.clone();
-        let mut first: BTreeMap<&ObjectKey, &Path> = BTreeMap::new();
-        for (path, file) in &self.files {
-            problems.extend(file.problems.iter().cloned());
-            for (key, (_, line)) in &file.objects {
-                let winner = *first.entry(key).or_insert(path);
-                if winner != path {
-                    let reason =
-                        format!("it is in {} too, which counts", self.name(winner).display());
-                    problems.push(self.problem_of(path, *line, key, reason));
+        let troubled = self.troubled.iter().filter_map(|name| self.files.get(name));
+        problems.extend(troubled.flat_map(|file| file.problems.iter().cloned()));
+        for key in &self.doubled {
+            let Some((winner, others)) = self.owners.get(key).and_then(|all| all.split_first())
+            else {
+                continue;
+            };
+            let reason = format!(
+                "it is in {} too, which counts",
+                self.shown(winner).display()
+            );
+            for name in others {
+                let line = self.files.get(name).and_then(|file| file.objects.get(key));
+                if let Some((_, line)) = line {
+                    problems.push(self.problem_of(name, *line, key, reason.clone()));
                 }
             }
         }
@@ -529,19 +838,21 @@ impl Folder {
         problems
     }
 
-    fn name(&self, path: &Path) -> PathBuf {
-        path.strip_prefix(&self.named_from).unwrap_or(path).into()
+    /// A file as people know it.
+    fn shown(&self, name: &Name) -> PathBuf {
+        let path = name.path(&self.root);
+        path.strip_prefix(&self.named_from).unwrap_or(&path).into()
     }
 
     fn problem(
         &self,
-        path: &Path,
+        name: &Name,
         line: Option<u64>,
         severity: Severity,
         reason: String,
     ) -> Problem {
         Problem {
-            file: self.name(path),
+            file: self.shown(name),
             line,
             severity,
             object: String::new(),
@@ -549,27 +860,58 @@ impl Folder {
         }
     }
 
-    fn problem_of(&self, path: &Path, line: u64, key: &ObjectKey, reason: String) -> Problem {
+    fn problem_of(&self, name: &Name, line: u64, key: &ObjectKey, reason: String) -> Problem {
         Problem {
             object: key.to_string(),
-            ..self.problem(path, Some(line), Severity::Error, reason)
+            ..self.problem(name, Some(line), Severity::Error, reason)
         }
     }
 }
 
-#[derive(Default)]
-struct Found {
-    files: BTreeSet<PathBuf>,
-    /// Folders and files of which nothing is known now, which is no statement about them.
-    unknown: Vec<PathBuf>,
-    problems: Vec<(PathBuf, String)>,
+fn disown(
+    owners: &mut BTreeMap<ObjectKey, Vec<Name>>,
+    doubled: &mut BTreeSet<ObjectKey>,
+    key: &ObjectKey,
+    name: &Name,
+    touched: &mut Touched,
+) {
+    let Some(all) = owners.get_mut(key) else {
+        return;
+    };
+    all.retain(|owner| owner != name);
+    touched.problems |= doubled.contains(key);
+    if all.len() < 2 {
+        doubled.remove(key);
+    }
+    if all.is_empty() {
+        owners.remove(key);
+    }
 }
 
-fn walk(folder: &Path, depth: usize, found: &mut Found) -> io::Result<()> {
+/// What a look at every file would make of a name.
+enum Seen {
+    /// Pass it over.
+    No,
+    /// Read it.
+    File,
+    /// It is, or was, more than a file.
+    Unclear,
+}
+
+#[derive(Default)]
+struct Found {
+    /// With the stamps of those that are plain files.
+    files: Vec<(Name, Option<Stamp>)>,
+    /// Folders and files of which nothing is known now, which is no statement about them.
+    unknown: Vec<Name>,
+    problems: Vec<(Name, String)>,
+}
+
+fn walk(folder: &Path, parts: &mut Vec<u8>, depth: usize, found: &mut Found) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
         let entry = entry?;
-        let path = entry.path();
-        if entry.file_name().as_encoded_bytes().starts_with(b".") {
+        let name = entry.file_name();
+        if is_hidden(&name) {
             continue;
         }
         let kind = match entry.file_type() {
@@ -577,31 +919,39 @@ fn walk(folder: &Path, depth: usize, found: &mut Found) -> io::Result<()> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(e),
         };
-        let manifest = path
-            .extension()
-            .is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+        let above = parts.len();
+        push_part(parts, name.as_bytes());
         if kind.is_dir() {
+            let path = entry.path();
             let below = match depth < MAX_DEPTH {
-                true => walk(&path, depth + 1, found).map_err(|e| e.to_string()),
+                true => walk(&path, parts, depth + 1, found).map_err(|e| e.to_string()),
                 false => Err(format!("folders are nested deeper than {MAX_DEPTH}")),
             };
             match below {
                 Err(_) if !path.exists() => {}
                 Err(reason) => {
+                    let name = Name::of(parts);
                     found
                         .problems
-                        .push((path.clone(), format!("{reason}; it is not read")));
-                    found.unknown.push(path);
+                        .push((name.clone(), format!("{reason}; it is not read")));
+                    found.unknown.push(name);
                 }
                 Ok(()) => {}
             }
-        } else if kind.is_symlink() && path.is_dir() {
+        } else if kind.is_symlink() && entry.path().is_dir() {
+            let name = Name::of(parts);
             let reason = "links to folders are not followed".to_owned();
-            found.problems.push((path.clone(), reason));
-            found.unknown.push(path);
-        } else if manifest {
-            found.files.insert(path);
+            found.problems.push((name.clone(), reason));
+            found.unknown.push(name);
+        } else if is_manifest(&name) {
+            // One that cannot be asked is looked at again, more closely.
+            let stamp = match kind.is_file() {
+                true => entry.metadata().ok().map(|metadata| Stamp::of(&metadata)),
+                false => None,
+            };
+            found.files.push((Name::of(parts), stamp));
         }
+        parts.truncate(above);
     }
     Ok(())
 }
@@ -613,17 +963,24 @@ enum Opened {
     Text(String, Stamp),
 }
 
-fn open(path: &Path, real_root: &Path, known: Option<&Stamp>) -> Opened {
-    let unusable = |reason: String| Opened::Unusable(reason, None);
-    let link = match fs::symlink_metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Opened::Gone,
-        Err(e) => return unusable(e.to_string()),
+/// Reads a file unless it is known as it is; says also whether it is a link.
+fn open(path: &Path, real_root: &Path, known: Option<&Stamp>) -> (Opened, bool) {
+    match fs::symlink_metadata(path) {
+        Err(e) if e.kind() == io::ErrorKind::NotFound => (Opened::Gone, false),
+        Err(e) => (Opened::Unusable(e.to_string(), None), false),
         // Most files, most of the time: one question instead of three.
         Ok(metadata) if metadata.is_file() && known == Some(&Stamp::of(&metadata)) => {
-            return Opened::Same;
+            (Opened::Same, false)
         }
-        Ok(metadata) => metadata.file_type().is_symlink(),
-    };
+        Ok(metadata) => {
+            let link = metadata.file_type().is_symlink();
+            (read(path, link, real_root, known), link)
+        }
+    }
+}
+
+fn read(path: &Path, link: bool, real_root: &Path, known: Option<&Stamp>) -> Opened {
+    let unusable = |reason: String| Opened::Unusable(reason, None);
     let real = match link {
         false => path.to_owned(),
         true => match fs::canonicalize(path) {

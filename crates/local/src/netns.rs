@@ -471,6 +471,3 @@ fn run(command: &[&str], input: Option<&str>) -> Result<String, NetnsError> {
         }),
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -2,35 +2,39 @@
 //!
 //! A watch reads and never writes. It says a complete list first, and then what changes. A folder that cannot be reached is
 //! lost, never empty.
+//!
+//! The system names the files that change, and only those are looked at; what refers to them is made again, and nothing else.
+//! So a change costs the same however many files there are. Everything is looked at from time to time all the same, and
+//! whenever the names may not be all of them.
+//!
+//! A file that was renamed to its name is whole, and is looked at at once; what comes meanwhile is looked at next, together.
+//! Whatever else happens to files may be half of something, and is looked at when nothing more of it has come for a moment.
 
-use std::collections::BTreeMap;
+mod eyes;
+mod facts;
+mod join;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use catamaran_model::{
-    AppProtocol, ClusterId, Endpoint, EndpointAddress, EndpointSlice, GatewayAddress, Health,
-    Locality, Namespace, NamespaceFacts, NetworkGateway, NetworkId, PodName, PortName, Region,
-    Service, ServiceAccount, ServiceKey, ServiceName, ServicePort, SliceKey, SliceName, SlicePort,
-    TlsMode, WorkloadKey, Zone,
-};
-use catamaran_registry::{Change, Fact, FactKey, Observed, Revision, Severity, WatchGeneration};
-use notify::event::{AccessKind, AccessMode, EventKind};
-use notify::{RecursiveMode, Watcher as _};
+use catamaran_model::ClusterId;
+use catamaran_registry::{Change, Observed, Revision, Severity, WatchGeneration};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use crate::manifest::{Folder, Holds, Problem};
-use crate::object::{
-    Kind, NETWORK_LABEL, Object, ObjectKey, PodObject, SERVICE_NAME_LABEL, ServiceObject,
-    SliceObject, TLS_MODE_LABEL,
-};
+use crate::manifest::{Folder, FolderError, Holds, Problem, Touched};
+pub(crate) use eyes::Eyes;
+use eyes::{Heard, News};
+use join::Join;
 
 /// How often everything is looked at, whether or not the system reported a change.
 pub const RESCAN: Duration = Duration::from_secs(5);
 /// The same while the folder is lost, or while the system reports no changes at all.
 pub const RESCAN_BLIND: Duration = Duration::from_secs(1);
-/// Changes that come closer together than this are looked at together.
+/// Changes of files that may not be whole are looked at together when they come closer than this.
 const QUIET: Duration = Duration::from_millis(20);
 /// Changes wait no longer than this for the quiet.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -38,6 +42,9 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const SETTLE: Duration = Duration::from_millis(60);
 /// A first list waits this long for files that cannot be understood, for they may be half-written.
 pub const LIST_PATIENCE: Duration = Duration::from_secs(3);
+
+/// The annotation by which a person keeps a Service to its cluster.
+pub const CLUSTER_LOCAL_ANNOTATION: &str = "catamaran.dev/cluster-local";
 
 /// What is watched, and under which name.
 #[derive(Debug, Clone)]
@@ -50,6 +57,19 @@ pub struct Watched {
     pub generation: WatchGeneration,
     /// Whether its endpoints may be on loopback: only in a fleet with process isolation.
     pub loopback: bool,
+    /// Where its work is counted.
+    pub work: Arc<Work>,
+}
+
+/// What watches did, counted up: what a change costs, in things that are no time.
+#[derive(Debug, Default)]
+pub struct Work {
+    /// Files that were looked at because a change named them.
+    pub named: AtomicU64,
+    /// Files that were looked at because everything was.
+    pub scanned: AtomicU64,
+    /// Objects that were asked for their facts.
+    pub made: AtomicU64,
 }
 
 /// Watches until the receiver of `out` is gone; dropping the future ends it too.
@@ -60,15 +80,37 @@ pub async fn watch(
     out: mpsc::Sender<Change>,
     problems: tokio::sync::watch::Sender<Vec<Problem>>,
 ) {
-    let (wake, mut woken) = mpsc::channel::<()>(1);
-    let mut eyes = Eyes::open(&what.folder, wake.clone());
+    let heard = Arc::new(Heard::default());
+    let mut eyes = Eyes::naming(&what.folder, heard.clone());
     let (cluster, generation) = (what.cluster.clone(), what.generation);
     let mut reader = Reader::new(what);
     let mut listing_since = Instant::now();
+    let mut due = Due::now();
     loop {
         let patient = listing_since.elapsed() < LIST_PATIENCE;
+        let look = loop {
+            let news = heard.take();
+            if news.blind {
+                eyes = None;
+            }
+            due.hear(news, reader.lost || !reader.listed);
+            match due.next() {
+                Next::Look(_) if !reader.listed => break Look::Everything,
+                Next::Look(look) => break look,
+                Next::Wait(until) => tokio::select! {
+                    () = out.closed() => return,
+                    () = sleep_until(until) => {}
+                    () = heard.wake.notified() => {}
+                },
+            }
+        };
+        let scans = matches!(look, Look::Everything);
         let looked = tokio::task::spawn_blocking(move || {
-            let observed = reader.look(patient);
+            let observed = match look {
+                Look::Everything => reader.look(patient),
+                Look::At(paths) => reader.look_at(&paths),
+                Look::Unsettled => reader.look_at_unsettled(),
+            };
             (reader, observed)
         });
         let Ok((back, observed)) = looked.await else {
@@ -85,76 +127,138 @@ pub async fn watch(
                 return;
             }
         }
-        problems.send_if_modified(|known| {
-            let differ = *known != reader.problems;
-            if differ {
-                known.clone_from(&reader.problems);
-            }
-            differ
-        });
+        if std::mem::take(&mut reader.news_of_problems) {
+            problems.send_if_modified(|known| {
+                let differ = *known != reader.problems;
+                if differ {
+                    known.clone_from(&reader.problems);
+                }
+                differ
+            });
+        }
         if reader.lost || reader.listed {
             listing_since = Instant::now();
         }
-        if eyes.is_none() || reader.lost {
-            eyes = Eyes::open(&reader.what.folder, wake.clone());
+        heard
+            .hidden_too
+            .store(reader.has_links(), Ordering::Relaxed);
+        if scans && (reader.lost || eyes.as_ref().is_none_or(|eyes| !eyes.see(reader.folder()))) {
+            eyes = Eyes::naming(reader.folder(), heard.clone());
+            // What happened between the look and these eyes was named by nobody.
+            due.everything |= eyes.is_some() && !reader.lost;
         }
+        due.looked(&reader, scans, eyes.is_some());
+    }
+}
+
+/// What a watch will do next, and when.
+struct Due {
+    /// Files that are whole.
+    whole: BTreeSet<PathBuf>,
+    /// Files that may not be.
+    other: BTreeSet<PathBuf>,
+    /// Every file, for it is not known which.
+    everything: bool,
+    /// When `other` and `everything` are looked at: after a quiet moment, and when there is no patience left for one.
+    quiet: Option<(Instant, Instant)>,
+    /// When files that were read too young are read again.
+    settle: Option<Instant>,
+    /// When every file is looked at in any case.
+    scan: Instant,
+}
+
+enum Next {
+    Look(Look),
+    Wait(Instant),
+}
+
+enum Look {
+    Everything,
+    At(BTreeSet<PathBuf>),
+    Unsettled,
+}
+
+impl Due {
+    fn now() -> Due {
+        Due {
+            whole: BTreeSet::new(),
+            other: BTreeSet::new(),
+            everything: false,
+            quiet: None,
+            settle: None,
+            scan: Instant::now(),
+        }
+    }
+
+    /// `all`: single files say nothing as long as there is no list.
+    fn hear(&mut self, mut news: News, all: bool) {
+        if news.is_empty() {
+            return;
+        }
+        self.everything |= news.everything || all;
+        let waits = news.everything || all || !news.other.is_empty();
+        self.whole.append(&mut news.whole);
+        self.other.append(&mut news.other);
+        if waits {
+            self.wait_for_quiet();
+        }
+    }
+
+    fn wait_for_quiet(&mut self) {
+        let now = Instant::now();
+        let patience = self.quiet.map_or(now + PATIENCE, |(_, patience)| patience);
+        self.quiet = Some(((now + QUIET).min(patience), patience));
+    }
+
+    fn next(&mut self) -> Next {
+        let now = Instant::now();
+        if self.everything && self.quiet.is_none() {
+            self.wait_for_quiet();
+        }
+        let quiet = self.quiet.is_some_and(|(at, _)| at <= now);
+        if self.scan <= now || (quiet && self.everything) {
+            *self = Due {
+                settle: self.settle,
+                ..Due::now()
+            };
+            return Next::Look(Look::Everything);
+        }
+        // While it is not known which files changed, a file that did may refer to one that is not known yet.
+        if !self.everything && (quiet || !self.whole.is_empty()) {
+            let mut paths = std::mem::take(&mut self.whole);
+            if quiet {
+                paths.append(&mut self.other);
+                self.quiet = None;
+            }
+            return Next::Look(Look::At(paths));
+        }
+        if self.settle.is_some_and(|at| at <= now) {
+            self.settle = None;
+            return Next::Look(Look::Unsettled);
+        }
+        let quiet = self.quiet.map(|(at, _)| at);
+        let times = [quiet, self.settle];
+        Next::Wait(times.into_iter().flatten().fold(self.scan, Instant::min))
+    }
+
+    /// Plans what follows from a look.
+    fn looked(&mut self, reader: &Reader, scanned: bool, sees: bool) {
+        let now = Instant::now();
         let unlisted = !reader.lost && !reader.listed;
-        let pause = match (
-            reader.unsettled() || unlisted,
-            reader.lost || eyes.is_none(),
-        ) {
+        let pause = match (unlisted, reader.lost || !sees) {
             (true, _) => SETTLE,
             (false, true) => RESCAN_BLIND,
             (false, false) => RESCAN,
         };
-        tokio::select! {
-            () = out.closed() => return,
-            () = sleep_until(Instant::now() + pause) => {}
-            _ = woken.recv() => quiet(&mut woken).await,
-        }
-    }
-}
-
-/// Waits until nothing was reported for a moment.
-async fn quiet(woken: &mut mpsc::Receiver<()>) {
-    let patience = Instant::now() + PATIENCE;
-    loop {
-        let moment = (Instant::now() + QUIET).min(patience);
-        tokio::select! {
-            () = sleep_until(moment) => return,
-            _ = woken.recv() => {}
-        }
-    }
-}
-
-/// The system's reports of changes in a cluster's folder.
-pub(crate) struct Eyes {
-    _watcher: notify::RecommendedWatcher,
-}
-
-impl Eyes {
-    /// `None` when the system reports nothing, because the folder is not there or a limit is reached.
-    pub(crate) fn open(folder: &Path, wake: mpsc::Sender<()>) -> Option<Eyes> {
-        let told = move |event: notify::Result<notify::Event>| {
-            // Reading is no change, and this room reads a lot.
-            let change = match event.map(|event| event.kind) {
-                Ok(EventKind::Access(AccessKind::Close(AccessMode::Write))) => true,
-                Ok(EventKind::Access(_)) => false,
-                _ => true,
-            };
-            if change {
-                let _ = wake.try_send(());
-            }
+        self.scan = match scanned {
+            true => now + pause,
+            false => self.scan.min(now + pause),
         };
-        let mut watcher = notify::recommended_watcher(told).ok()?;
-        for part in ["objects", "status"] {
-            let watched = watcher.watch(&folder.join(part), RecursiveMode::Recursive);
-            if let Err(error) = watched {
-                tracing::debug!(%error, folder = %folder.display(), "no reports of changes");
-                return None;
-            }
-        }
-        Some(Eyes { _watcher: watcher })
+        self.settle = match reader.unsettled() {
+            true => self.settle.or(Some(now + SETTLE)),
+            false => None,
+        };
+        self.everything |= reader.unclear;
     }
 }
 
@@ -164,13 +268,15 @@ pub struct Reader {
     what: Watched,
     objects: Folder,
     status: Folder,
-    /// Pods that slices speak of: one whose own file is gone already may still be in a slice.
-    pods: BTreeMap<ObjectKey, Arc<Object>>,
-    said: BTreeMap<FactKey, Fact>,
+    /// What the folders say new, and is not joined yet.
+    touched: (Touched, Touched),
+    join: Join,
     scans: u64,
     lost: bool,
     listed: bool,
+    unclear: bool,
     problems: Vec<Problem>,
+    news_of_problems: bool,
 }
 
 impl Reader {
@@ -179,13 +285,15 @@ impl Reader {
         Reader {
             objects: Folder::new(&what.folder.join("objects"), Holds::Manifests).settled(),
             status: Folder::new(&what.folder.join("status"), Holds::Status),
+            join: Join::new(what.loopback),
             what,
-            pods: BTreeMap::new(),
-            said: BTreeMap::new(),
+            touched: (Touched::default(), Touched::default()),
             scans: 0,
             lost: false,
             listed: false,
+            unclear: false,
             problems: Vec::new(),
+            news_of_problems: false,
         }
     }
 
@@ -194,114 +302,135 @@ impl Reader {
         &self.problems
     }
 
+    fn folder(&self) -> &Path {
+        &self.what.folder
+    }
+
     fn unsettled(&self) -> bool {
         self.objects.unsettled() || self.status.unsettled()
     }
 
-    /// Looks once: the changes since the last look, or a complete list when there is none to compare with. `patient`: a list
-    /// with files that cannot be understood is not said yet, since it would say that what is in them does not exist.
+    fn has_links(&self) -> bool {
+        self.objects.has_links() || self.status.has_links()
+    }
+
+    /// Looks once at everything: the changes since the last look, or a complete list when there is none to compare with.
+    /// `patient`: a list with files that cannot be understood is not said yet, since it would say that what is in them does
+    /// not exist.
     pub fn look(&mut self, patient: bool) -> Vec<Observed> {
         self.scans += 1;
-        let changed = match self.scan() {
-            Ok(changed) => changed,
+        self.unclear = false;
+        self.see(patient, Folder::scan)
+    }
+
+    /// Looks at these files only. While there is no list it looks at everything, patiently.
+    pub fn look_at(&mut self, paths: &BTreeSet<PathBuf>) -> Vec<Observed> {
+        match self.listed {
+            false => self.look(true),
+            true => self.see(false, |folder| {
+                folder.look(paths.iter().map(PathBuf::as_path))
+            }),
+        }
+    }
+
+    /// Looks again at the files that may have changed while they were read. While there is no list it looks at everything,
+    /// patiently.
+    pub fn look_at_unsettled(&mut self) -> Vec<Observed> {
+        match self.listed {
+            false => self.look(true),
+            true => self.see(false, Folder::look_at_unsettled),
+        }
+    }
+
+    fn see(
+        &mut self,
+        patient: bool,
+        look: impl Fn(&mut Folder) -> Result<Touched, FolderError>,
+    ) -> Vec<Observed> {
+        let before = (
+            self.objects.looked(),
+            self.status.looked(),
+            self.join.made(),
+        );
+        let observed = match self.scan(look) {
+            Ok(()) => {
+                self.lost = false;
+                self.join(patient)
+            }
             Err(reason) => {
                 let first = !self.lost;
                 self.lost = true;
                 self.listed = false;
-                return match first {
+                match first {
                     true => vec![Observed::Lost(reason)],
                     false => Vec::new(),
-                };
+                }
             }
         };
-        self.lost = false;
-        if self.listed && !changed {
-            return Vec::new();
-        }
-        let facts = self.join();
-        let complete = self.objects.complete() && self.status.complete();
-        if !self.listed && !complete && patient {
-            return Vec::new();
-        }
-        let mut observed = Vec::new();
-        if !self.listed {
-            observed.push(Observed::Relisting);
-            observed.extend(facts.values().cloned().map(Observed::Upsert));
-            observed.push(Observed::Listed(Revision(self.scans)));
-            self.listed = true;
-        } else {
-            for (key, fact) in &facts {
-                if self.said.get(key) != Some(fact) {
-                    observed.push(Observed::Upsert(fact.clone()));
-                }
-            }
-            for key in self.said.keys() {
-                if !facts.contains_key(key) {
-                    observed.push(Observed::Delete(key.clone()));
-                }
-            }
-        }
-        self.said = facts;
+        let (objects, status) = (self.objects.looked(), self.status.looked());
+        let count = |counter: &AtomicU64, more: u64| counter.fetch_add(more, Ordering::Relaxed);
+        let work = &self.what.work;
+        count(
+            &work.named,
+            objects.named + status.named - before.0.named - before.1.named,
+        );
+        count(
+            &work.scanned,
+            objects.scanned + status.scanned - before.0.scanned - before.1.scanned,
+        );
+        count(&work.made, self.join.made() - before.2);
         observed
     }
 
-    /// Says whether any file says something else than at the last look.
-    fn scan(&mut self) -> Result<bool, String> {
+    fn scan(
+        &mut self,
+        look: impl Fn(&mut Folder) -> Result<Touched, FolderError>,
+    ) -> Result<(), String> {
         let marker = self.what.folder.join("cluster.json");
         std::fs::metadata(&marker).map_err(|e| format!("{}: {e}", marker.display()))?;
-        let objects = self.objects.scan().map_err(|e| e.to_string())?;
-        let status = self.status.scan().map_err(|e| e.to_string())?;
-        Ok(objects || status)
+        let touched = look(&mut self.objects).map_err(|e| e.to_string())?;
+        self.unclear |= touched.unclear;
+        self.touched.0.append(touched);
+        let touched = look(&mut self.status).map_err(|e| e.to_string())?;
+        self.unclear |= touched.unclear;
+        self.touched.1.append(touched);
+        Ok(())
     }
 
-    fn join(&mut self) -> BTreeMap<FactKey, Fact> {
-        let objects = self.objects.objects();
-        let status = self.status.objects();
-        let mut pods: BTreeMap<ObjectKey, Arc<Object>> = (status.iter())
-            .filter(|(key, _)| key.kind == Kind::Pod)
-            .map(|(key, object)| (key.clone(), object.clone()))
-            .collect();
-        let mut joined = Joined {
-            loopback: self.what.loopback,
-            region: None,
-            facts: BTreeMap::new(),
-            refused: Vec::new(),
-        };
-        for object in objects.values() {
-            if let Object::Mesh(mesh) = &**object
-                && let Ok(spec) = mesh.spec()
-            {
-                joined.region = joined.region.or(spec.region.clone());
-                joined.facts_from(Fact::Mesh(spec));
-            }
+    fn join(&mut self, patient: bool) -> Vec<Observed> {
+        let (objects, status) = std::mem::take(&mut self.touched);
+        let problems = objects.problems || status.problems;
+        let difference = self
+            .join
+            .follow(&self.objects, &self.status, &objects, &status);
+        if problems || difference.refused {
+            self.gather_problems();
         }
-        for (key, object) in &objects {
-            joined.manifest(key, object, &status);
+        if self.listed {
+            let upserts = difference.upserts.into_iter().map(Observed::Upsert);
+            let deletes = difference.deletes.into_iter().map(Observed::Delete);
+            return upserts.chain(deletes).collect();
         }
-        for (key, object) in &status {
-            match &**object {
-                Object::EndpointSlice(slice) => {
-                    for endpoint in &slice.endpoints {
-                        let pod = pod_of(key, endpoint);
-                        if let Some(old) = pod.as_ref().and_then(|pod| self.pods.get(pod)) {
-                            pods.entry(pod.expect("it was looked up"))
-                                .or_insert(old.clone());
-                        }
-                    }
-                    joined.slice(key, slice, &pods);
-                }
-                Object::Service(service) => joined.gateway(key, service),
-                _ => {}
-            }
+        let complete = self.objects.complete() && self.status.complete();
+        if !complete && patient {
+            return Vec::new();
         }
-        self.pods = pods;
+        self.listed = true;
+        let mut observed = vec![Observed::Relisting];
+        observed.extend(self.join.facts().cloned().map(Observed::Upsert));
+        observed.push(Observed::Listed(Revision(self.scans)));
+        observed
+    }
+
+    fn gather_problems(&mut self) {
+        self.news_of_problems = true;
         self.problems = self.objects.problems();
         self.problems.extend(self.status.problems());
-        for (key, reason) in joined.refused {
-            let place = self.status.place(&key).or_else(|| self.objects.place(&key));
+        for (key, reason) in self.join.refused() {
+            let place = self.status.place(key).or_else(|| self.objects.place(key));
             let (file, line) = match place {
                 Some((path, line)) => {
-                    let name = path.strip_prefix(&self.what.folder).unwrap_or(path);
+                    let name = path.strip_prefix(&self.what.folder).unwrap_or(&path);
                     (name.to_owned(), Some(line))
                 }
                 None => (PathBuf::new(), None),
@@ -311,269 +440,10 @@ impl Reader {
                 line,
                 severity: Severity::Error,
                 object: key.to_string(),
-                reason,
+                reason: reason.clone(),
             });
         }
-        joined.facts
     }
-}
-
-fn pod_of(slice: &ObjectKey, endpoint: &crate::object::EndpointObject) -> Option<ObjectKey> {
-    let target = endpoint
-        .target_ref
-        .as_ref()
-        .filter(|target| target.kind == "Pod")?;
-    Some(ObjectKey::new(Kind::Pod, &slice.namespace, &target.name))
-}
-
-struct Joined {
-    loopback: bool,
-    region: Option<Region>,
-    facts: BTreeMap<FactKey, Fact>,
-    refused: Vec<(ObjectKey, String)>,
-}
-
-impl Joined {
-    fn facts_from(&mut self, fact: Fact) {
-        self.facts.insert(fact.key(), fact);
-    }
-
-    fn manifest(
-        &mut self,
-        key: &ObjectKey,
-        object: &Object,
-        status: &BTreeMap<ObjectKey, Arc<Object>>,
-    ) {
-        match object {
-            Object::Namespace(namespace) => self.facts_from(Fact::Namespace(NamespaceFacts {
-                name: key.namespace.clone(),
-                inject: namespace.inject(),
-            })),
-            Object::Service(service) => {
-                let node_says = match status.get(key).map(|object| &**object) {
-                    Some(Object::Service(service)) => service.spec.cluster_ip.as_deref(),
-                    _ => None,
-                };
-                match read_service(key, service, node_says) {
-                    Ok(Some(service)) => self.facts_from(Fact::Service(service)),
-                    Ok(None) => {}
-                    Err(reason) => self.refused.push((key.clone(), reason)),
-                }
-            }
-            Object::Cluster(cluster) => match cluster.member() {
-                Ok(member) => match self.gateways_allowed(&member.gateway_addresses) {
-                    Ok(()) => self.facts_from(Fact::Member(member)),
-                    Err(reason) => self.refused.push((key.clone(), reason)),
-                },
-                Err(reason) => self.refused.push((key.clone(), reason)),
-            },
-            Object::MeshExport(export) => match export.export() {
-                Ok(export) => match self.gateways_allowed(&export.gateways) {
-                    Ok(()) => self.facts_from(Fact::Export(export)),
-                    Err(reason) => self.refused.push((key.clone(), reason)),
-                },
-                Err(reason) => self.refused.push((key.clone(), reason)),
-            },
-            _ => {}
-        }
-    }
-
-    fn gateways_allowed(&self, gateways: &[GatewayAddress]) -> Result<(), String> {
-        let loopback = self.loopback;
-        gateways.iter().try_for_each(|gateway| {
-            EndpointAddress::parse(&gateway.address.to_string(), loopback)
-                .map(|_| ())
-                .map_err(|e| e.to_string())
-        })
-    }
-
-    fn slice(
-        &mut self,
-        key: &ObjectKey,
-        slice: &SliceObject,
-        pods: &BTreeMap<ObjectKey, Arc<Object>>,
-    ) {
-        let named = (slice.metadata.labels.get(SERVICE_NAME_LABEL))
-            .ok_or_else(|| format!("it has no label {SERVICE_NAME_LABEL}"))
-            .and_then(|name| ServiceName::new(name).map_err(|e| e.to_string()));
-        let names = named.and_then(|service| {
-            let name = SliceName::new(&key.name).map_err(|e| e.to_string())?;
-            Ok((service, name))
-        });
-        let (service, name) = match names {
-            Ok(names) => names,
-            Err(reason) => return self.refused.push((key.clone(), reason)),
-        };
-        let mut endpoints = Vec::new();
-        for endpoint in &slice.endpoints {
-            let pod = pod_of(key, endpoint).and_then(|pod| pods.get(&pod));
-            let Some(Object::Pod(pod)) = pod.map(|pod| &**pod) else {
-                let reason = "an endpoint belongs to no pod that is known; it is left out".into();
-                self.refused.push((key.clone(), reason));
-                continue;
-            };
-            let read = endpoint.addresses.iter().map(|address| {
-                let address =
-                    EndpointAddress::parse(address, self.loopback).map_err(|e| e.to_string())?;
-                read_endpoint(&key.namespace, address, endpoint, pod, self.region.as_ref())
-            });
-            for endpoint in read.collect::<Vec<_>>() {
-                match endpoint {
-                    Ok(endpoint) => endpoints.push(endpoint),
-                    Err(reason) => self.refused.push((key.clone(), reason)),
-                }
-            }
-        }
-        let port = |port: &crate::object::SlicePortObject| {
-            Some(SlicePort {
-                name: match port.name.as_deref() {
-                    None | Some("") => None,
-                    Some(name) => Some(PortName::new(name).ok()?),
-                },
-                number: port.port,
-            })
-        };
-        let tcp = |port: &&crate::object::SlicePortObject| carried(port.protocol.as_deref());
-        self.facts_from(Fact::Slice(EndpointSlice {
-            key: SliceKey {
-                namespace: key.namespace.clone(),
-                name,
-            },
-            service: ServiceKey::new(key.namespace.clone(), service),
-            ports: slice.ports.iter().filter(tcp).filter_map(port).collect(),
-            endpoints,
-        }));
-    }
-
-    /// A Service with the network label and a port named `tls` is an east-west gateway (Istio's rule).
-    fn gateway(&mut self, key: &ObjectKey, service: &ServiceObject) {
-        let Some(network) = service.metadata.labels.get(NETWORK_LABEL) else {
-            return;
-        };
-        let port = (service.spec.ports.iter())
-            .find(|port| port.name.as_deref() == Some("tls"))
-            .map_or(GatewayAddress::PORT, |port| port.port);
-        let network = match NetworkId::new(network) {
-            Ok(network) => network,
-            Err(e) => return self.refused.push((key.clone(), e.to_string())),
-        };
-        let ingress = service.status.iter().flat_map(|s| &s.load_balancer.ingress);
-        let ips = ingress.filter_map(|ingress| ingress.ip.clone());
-        for (n, ip) in ips.collect::<Vec<_>>().iter().enumerate() {
-            match EndpointAddress::parse(ip, self.loopback) {
-                Ok(address) => self.facts_from(Fact::Gateway(NetworkGateway {
-                    name: match n {
-                        0 => key.name.clone(),
-                        n => format!("{}/{n}", key.name),
-                    },
-                    network: Some(network.clone()),
-                    at: GatewayAddress { address, port },
-                })),
-                Err(e) => self.refused.push((key.clone(), e.to_string())),
-            }
-        }
-    }
-}
-
-/// UDP and SCTP ports are not carried by the mesh.
-fn carried(protocol: Option<&str>) -> bool {
-    matches!(protocol, None | Some("" | "TCP"))
-}
-
-/// `None` while the node has not given the Service its virtual address yet.
-fn read_service(
-    key: &ObjectKey,
-    service: &ServiceObject,
-    node_says: Option<&str>,
-) -> Result<Option<Service>, String> {
-    let vip = match (service.spec.headless(), node_says) {
-        (true, _) => None,
-        (false, None) => return Ok(None),
-        (false, Some(ip)) => Some(
-            EndpointAddress::parse(ip, false)
-                .map_err(|e| e.to_string())?
-                .ip(),
-        ),
-    };
-    let mut ports = Vec::new();
-    for port in &service.spec.ports {
-        if !carried(port.protocol.as_deref()) {
-            continue;
-        }
-        let name = (port.name.as_ref())
-            .map(PortName::new)
-            .transpose()
-            .map_err(|e| e.to_string())?;
-        ports.push(ServicePort {
-            number: port.port,
-            protocol: AppProtocol::of(port.name.as_deref(), port.app_protocol.as_deref()),
-            name,
-        });
-    }
-    let name = ServiceName::new(&key.name).map_err(|e| e.to_string())?;
-    Ok(Some(Service {
-        key: ServiceKey::new(key.namespace.clone(), name),
-        ports,
-        vip,
-        cluster_local: cluster_local(key, service),
-    }))
-}
-
-/// Services of the system stay in their cluster (DESIGN 3), and those that a person keeps.
-fn cluster_local(key: &ObjectKey, service: &ServiceObject) -> bool {
-    let system = matches!(key.namespace.as_str(), "kube-system" | "catamaran-system");
-    let api = key.namespace.as_str() == "default" && key.name == "kubernetes";
-    let kept = service.metadata.annotations.get(CLUSTER_LOCAL_ANNOTATION);
-    system || api || kept.is_some_and(|value| value == "true")
-}
-
-/// The annotation by which a person keeps a Service to its cluster.
-pub const CLUSTER_LOCAL_ANNOTATION: &str = "catamaran.dev/cluster-local";
-
-fn read_endpoint(
-    namespace: &Namespace,
-    address: EndpointAddress,
-    endpoint: &crate::object::EndpointObject,
-    pod: &PodObject,
-    region: Option<&Region>,
-) -> Result<Endpoint, String> {
-    let labels = &pod.metadata.labels;
-    let label = |name: &str| labels.get(name).map(String::as_str);
-    let zone = endpoint
-        .zone
-        .as_deref()
-        .or(label("topology.kubernetes.io/zone"));
-    let text = |e: catamaran_model::NameError| e.to_string();
-    let conditions = &endpoint.conditions;
-    Ok(Endpoint {
-        address,
-        workload: Some(WorkloadKey {
-            namespace: namespace.clone(),
-            pod: PodName::new(&pod.metadata.name).map_err(text)?,
-        }),
-        service_account: ServiceAccount::new(pod.spec.service_account()).map_err(text)?,
-        network: label(NETWORK_LABEL)
-            .map(NetworkId::new)
-            .transpose()
-            .map_err(text)?,
-        locality: Locality {
-            region: match label("topology.kubernetes.io/region") {
-                Some(said) => Some(Region::new(said).map_err(text)?),
-                None => region.cloned(),
-            },
-            zone: zone.map(Zone::new).transpose().map_err(text)?,
-        },
-        health: match (conditions.terminating, conditions.ready) {
-            (Some(true), _) => Health::Draining,
-            (_, Some(false)) => Health::NotReady,
-            (_, Some(true) | None) => Health::Ready,
-        },
-        tls: match label(TLS_MODE_LABEL) {
-            Some("istio") => TlsMode::Mutual,
-            _ => TlsMode::Plain,
-        },
-        labels: labels.clone(),
-    })
 }
 
 #[cfg(test)]

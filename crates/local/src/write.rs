@@ -326,7 +326,7 @@ impl<'a> Editor<'a> {
         let own = self
             .cluster
             .object(&key.namespace, key.kind.as_str(), &key.name);
-        let place = self.folder.place(key).map(|(path, _)| path.to_owned());
+        let place = self.folder.place(key).map(|(path, _)| path);
         for path in place.into_iter().chain([own]) {
             let Ok(text) = fs::read_to_string(&path) else {
                 continue;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::future::Future;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -78,10 +78,15 @@ struct Inner {
     gates: Mutex<BTreeMap<String, bool>>,
     ready: watch::Sender<bool>,
     stop: watch::Sender<bool>,
+    drained: watch::Sender<bool>,
     ends: mpsc::Sender<End>,
     end: tokio::sync::Mutex<mpsc::Receiver<End>>,
     tasks: Mutex<Vec<(String, JoinHandle<()>)>>,
+    last: Mutex<Vec<(String, JoinHandle<()>)>>,
 }
+
+/// How long the last tasks may take to end, once all others have.
+const LAST: Duration = Duration::from_secs(1);
 
 impl Process {
     /// Starts logging and the bookkeeping. Call it inside a tokio runtime.
@@ -98,9 +103,11 @@ impl Process {
                 gates: Mutex::default(),
                 ready: watch::Sender::new(true),
                 stop: watch::Sender::new(false),
+                drained: watch::Sender::new(false),
                 ends,
                 end: tokio::sync::Mutex::new(end),
                 tasks: Mutex::default(),
+                last: Mutex::default(),
             }),
         }
     }
@@ -112,7 +119,24 @@ impl Process {
         name: impl Into<String>,
         task: impl Future<Output = Result<(), E>> + Send + 'static,
     ) {
-        let name = name.into();
+        self.spawn(name.into(), task, &self.inner.tasks);
+    }
+
+    /// Runs a task that answers while the others drain. It is to end on [`Process::drained`], not on [`Process::stopping`].
+    pub fn run_to_the_end<E: Display + Send>(
+        &self,
+        name: impl Into<String>,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+    ) {
+        self.spawn(name.into(), task, &self.inner.last);
+    }
+
+    fn spawn<E: Display + Send>(
+        &self,
+        name: String,
+        task: impl Future<Output = Result<(), E>> + Send + 'static,
+        tasks: &Mutex<Vec<(String, JoinHandle<()>)>>,
+    ) {
         let process = self.clone();
         let title = name.clone();
         let handle = tokio::spawn(async move {
@@ -124,7 +148,7 @@ impl Process {
             tracing::error!(task = %title, "{why}");
             let _stopping_already = process.inner.ends.try_send(End::Failed(why));
         });
-        let mut tasks = self.lock_tasks();
+        let mut tasks = lock(tasks);
         tasks.retain(|(_, task)| !task.is_finished());
         tasks.push((name, handle));
     }
@@ -175,26 +199,26 @@ impl Process {
         Stopping(self.inner.stop.subscribe())
     }
 
+    /// What a task of [`Process::run_to_the_end`] waits on: every other task has ended, or had its time.
+    pub fn drained(&self) -> Stopping {
+        Stopping(self.inner.drained.subscribe())
+    }
+
     /// Asks the process to stop.
     pub fn stop(&self, reason: impl Into<String>) {
         let _stopping_already = self.inner.ends.try_send(End::Asked(reason.into()));
     }
 
     /// Waits for SIGTERM, SIGINT, [`Process::stop`] or the failure of a task; then tells all tasks to end and gives them
-    /// the drain time. Tasks that are still there after it are named in the log and dropped.
+    /// the drain time, and the last ones a second more. Tasks that are still there after it are named in the log and dropped.
     pub async fn until_stopped(&self) -> End {
         let end = self.first_end().await;
         tracing::info!(process = %self.inner.name, "stopping: {end:?}");
         self.inner.stop.send_replace(true);
         self.judge_ready();
-        let tasks = std::mem::take(&mut *self.lock_tasks());
-        let deadline = tokio::time::Instant::now() + self.inner.drain;
-        for (name, mut task) in tasks {
-            if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
-                tracing::warn!(task = %name, "did not end within {:?}", self.inner.drain);
-                task.abort();
-            }
-        }
+        until_ended(&self.inner.tasks, self.inner.drain).await;
+        self.inner.drained.send_replace(true);
+        until_ended(&self.inner.last, LAST).await;
         end
     }
 
@@ -223,18 +247,23 @@ impl Process {
         });
     }
 
-    fn lock_gates(&self) -> std::sync::MutexGuard<'_, BTreeMap<String, bool>> {
-        self.inner
-            .gates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn lock_gates(&self) -> MutexGuard<'_, BTreeMap<String, bool>> {
+        lock(&self.inner.gates)
     }
+}
 
-    fn lock_tasks(&self) -> std::sync::MutexGuard<'_, Vec<(String, JoinHandle<()>)>> {
-        self.inner
-            .tasks
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+async fn until_ended(tasks: &Mutex<Vec<(String, JoinHandle<()>)>>, time: Duration) {
+    let tasks = std::mem::take(&mut *lock(tasks));
+    let deadline = tokio::time::Instant::now() + time;
+    for (name, mut task) in tasks {
+        if tokio::time::timeout_at(deadline, &mut task).await.is_err() {
+            tracing::warn!(task = %name, "did not end within {time:?}");
+            task.abort();
+        }
     }
 }
 

@@ -7,6 +7,7 @@
 //! | `/clusters` | endpoints: address, weight, health, who stands behind a gateway, how each worker that called them sees them |
 //! | `/certs` | the certificate's chain, the trusted roots, when it is renewed |
 //! | `/stats/prometheus` | metrics |
+//! | `/app-health/CONTAINER/livez`, `readyz`, `startupz` | on the health port: the workload's own probes, see [`app_probe`] |
 //! | `POST /drain` | ends the proxy: no new connections, then those under way end |
 
 use std::collections::BTreeMap;
@@ -27,10 +28,13 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::watch;
 
+use app_probe::Prober;
+
 use crate::carry::{Sight, Sights, SocketState, Sockets};
 use crate::certificate::{CertificateStatus, now};
 use crate::control::ControlStatus;
 
+pub(crate) mod app_probe;
 pub(crate) mod render;
 
 /// How long the workers are waited for.
@@ -85,16 +89,19 @@ impl Admin {
     }
 
     /// Answers a request on the health port, where everybody may ask.
-    pub(crate) async fn health(self, request: Request<Bytes>) -> Answer {
+    pub(crate) async fn health(self, request: Request<Bytes>, probes: Prober) -> Answer {
         match request.uri().path() {
             "/healthz/ready" => self.ready(),
-            _ => text(StatusCode::NOT_FOUND, "only /healthz/ready is here\n"),
+            _ => probes.answer(&request).await,
         }
     }
 
     fn ready(&self) -> Answer {
         if self.process.is_ready() {
             return text(StatusCode::OK, "LIVE\n");
+        }
+        if self.process.stopping().is_stopping() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
         let gates = self.process.waiting_for().join(", ");
         let control = self.control.borrow();

@@ -22,6 +22,7 @@ mod head;
 mod http;
 mod lanes;
 mod linger;
+mod patience;
 mod pool;
 mod probe;
 mod rest;

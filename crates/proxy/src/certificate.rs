@@ -15,7 +15,6 @@
 //! start they count as long as that file has not changed; if it has, the file counts, and what was saved is used only if it
 //! shares a root with the file. A proxy that slept through all steps of a rotation needs a new `--root-cert`.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -33,6 +32,7 @@ use tokio::sync::{Notify, watch};
 
 use crate::Config;
 use crate::backoff::{Backoff, lot};
+use crate::config::ControlPlaneAddress;
 use crate::saved;
 use crate::uplink::{Uplink, UplinkError};
 
@@ -92,7 +92,7 @@ pub enum CertificateError {
     #[error("control plane {address} does not sign: {reason}")]
     Refused {
         /// Which.
-        address: SocketAddr,
+        address: ControlPlaneAddress,
         /// Its words.
         reason: String,
     },
@@ -100,7 +100,7 @@ pub enum CertificateError {
     #[error("control plane {address} signed, but not what can be used: {source}")]
     Unusable {
         /// Which.
-        address: SocketAddr,
+        address: ControlPlaneAddress,
         /// What is wrong.
         source: Box<HoldingError>,
     },
@@ -113,7 +113,7 @@ pub enum CertificateError {
     )]
     OtherRoots {
         /// Which.
-        address: SocketAddr,
+        address: ControlPlaneAddress,
         /// What it offers.
         offered: Vec<Fingerprint>,
         /// What is trusted.
@@ -161,7 +161,7 @@ struct Saved {
 pub(crate) struct Keeper {
     identity: SpiffeId,
     cluster: ClusterId,
-    control_planes: Vec<SocketAddr>,
+    control_planes: Vec<ControlPlaneAddress>,
     /// Which of them to ask first.
     next: usize,
     token: Option<PathBuf>,
@@ -293,7 +293,7 @@ impl Keeper {
         let mut failure = CertificateError::NoProof;
         for _ in 0..self.control_planes.len() {
             let at = self.next % self.control_planes.len();
-            match self.ask(self.control_planes[at]).await {
+            match self.ask(&self.control_planes[at]).await {
                 Ok(holding) => {
                     let until = holding.not_after();
                     self.credentials.install(holding);
@@ -310,7 +310,7 @@ impl Keeper {
         Err(failure)
     }
 
-    async fn ask(&self, address: SocketAddr) -> Result<Holding, CertificateError> {
+    async fn ask(&self, address: &ControlPlaneAddress) -> Result<Holding, CertificateError> {
         let token = match (self.valid(), &self.token) {
             (Some(_), _) => None,
             (None, Some(path)) => Some(read_token(path)?),
@@ -336,7 +336,10 @@ impl Keeper {
 
         let trusted = self.credentials.bundle();
         let channel = self.uplink.connect(address).await?;
-        let refused = |reason: String| CertificateError::Refused { address, reason };
+        let refused = |reason: String| CertificateError::Refused {
+            address: address.clone(),
+            reason,
+        };
         let answer = tokio::time::timeout(
             SIGN_WAIT,
             IstioCertificateClient::new(channel).create_certificate(request),
@@ -349,13 +352,13 @@ impl Keeper {
         let holding =
             Holding::from_response(&chain, key, &self.identity, now()).map_err(|source| {
                 CertificateError::Unusable {
-                    address,
+                    address: address.clone(),
                     source: Box::new(source),
                 }
             })?;
         if !holding.bundle().trusts_same_root(&trusted) {
             return Err(CertificateError::OtherRoots {
-                address,
+                address: address.clone(),
                 offered: holding.bundle().fingerprints(),
                 trusted: trusted.fingerprints(),
             });

@@ -10,6 +10,14 @@ use catamaran_model::{
 use catamaran_wire::core::{Node, UserAgentVersionType};
 use catamaran_wire::well_known::{Struct, Value};
 
+mod address;
+pub(crate) mod app_probes;
+mod resolv_conf;
+
+pub use address::{AddressError, ControlPlaneAddress};
+pub use app_probes::{AppProbes, AppProbesError};
+pub use resolv_conf::resolvers;
+
 /// The user agent by which control planes know us.
 pub const USER_AGENT: &str = "catamaran-proxy";
 
@@ -67,7 +75,7 @@ pub struct Config {
     /// The suffix of service names.
     pub cluster_domain: ClusterDomain,
     /// Where control planes listen, in the order in which to try them. At least one.
-    pub control_planes: Vec<SocketAddr>,
+    pub control_planes: Vec<ControlPlaneAddress>,
     /// The roots to trust at first, PEM.
     pub root_cert: PathBuf,
     /// The one-time proof of who this is; without one only a saved certificate helps.
@@ -88,6 +96,8 @@ pub struct Config {
     pub resolvers: Vec<SocketAddr>,
     /// Where the access log goes; `None` for standard output.
     pub access_log: Option<PathBuf>,
+    /// Probes of the workload that kubelet leaves to the proxy.
+    pub app_probes: AppProbes,
 }
 
 impl Config {
@@ -115,7 +125,7 @@ impl Config {
         SocketAddr::new(self.private(), ports::DNS)
     }
 
-    /// Where probes from outside are answered.
+    /// Where probes from outside are answered: the proxy's own, and those of the workload.
     pub fn health_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, ports::HEALTH)
     }

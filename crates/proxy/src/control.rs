@@ -4,7 +4,6 @@
 //! cannot be used is refused by name and leaves what was in force; the new table is published once. A lost stream takes
 //! nothing away: the last table serves until the next one, and what is held is saved for a restart.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -25,6 +24,7 @@ use tonic::Streaming;
 
 use crate::Config;
 use crate::backoff::Backoff;
+use crate::config::ControlPlaneAddress;
 use crate::names::Names;
 use crate::saved;
 use crate::uplink::{Uplink, UplinkError};
@@ -48,7 +48,7 @@ const FILE: &str = "resources";
 #[derive(Debug, Clone, Default)]
 pub(crate) struct ControlStatus {
     /// Which control plane is heard, by address; `None` when none is.
-    pub(crate) connected: Option<SocketAddr>,
+    pub(crate) connected: Option<ControlPlaneAddress>,
     /// How it calls itself.
     pub(crate) control_plane: String,
     /// Why the last stream ended, or none was opened.
@@ -69,7 +69,7 @@ pub(crate) struct ControlStatus {
 pub(crate) struct Control {
     session: ClientSession,
     uplink: Uplink,
-    control_planes: Vec<SocketAddr>,
+    control_planes: Vec<ControlPlaneAddress>,
     /// What the table was made of.
     built: ResourceSet,
     table: Arc<Table>,
@@ -97,9 +97,12 @@ enum StreamError {
     #[error(transparent)]
     Uplink(#[from] UplinkError),
     #[error("control plane {address} ended the stream: {reason}")]
-    Ended { address: SocketAddr, reason: String },
+    Ended {
+        address: ControlPlaneAddress,
+        reason: String,
+    },
     #[error("control plane {address} does not take requests")]
-    Stuck { address: SocketAddr },
+    Stuck { address: ControlPlaneAddress },
 }
 
 impl Control {
@@ -124,7 +127,12 @@ impl Control {
         (control, followers, saver)
     }
 
-    fn new(node: Node, uplink: Uplink, control_planes: Vec<SocketAddr>, saver: &Saver) -> Control {
+    fn new(
+        node: Node,
+        uplink: Uplink,
+        control_planes: Vec<ControlPlaneAddress>,
+        saver: &Saver,
+    ) -> Control {
         Control {
             session: ClientSession::new(node),
             uplink,
@@ -159,9 +167,9 @@ impl Control {
         let mut backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
         let mut next = 0;
         loop {
-            let address = self.control_planes[next % self.control_planes.len()];
+            let address = self.control_planes[next % self.control_planes.len()].clone();
             let mut heard = false;
-            let Err(error) = self.stream(address, &mut heard).await;
+            let Err(error) = self.stream(&address, &mut heard).await;
             self.session.step(ClientInput::Disconnected);
             self.publish();
             if heard {
@@ -181,10 +189,13 @@ impl Control {
     /// One stream, to its end. `heard` becomes true with the first response.
     async fn stream(
         &mut self,
-        address: SocketAddr,
+        address: &ControlPlaneAddress,
         heard: &mut bool,
     ) -> Result<std::convert::Infallible, StreamError> {
-        let ended = |reason: String| StreamError::Ended { address, reason };
+        let ended = |reason: String| StreamError::Ended {
+            address: address.clone(),
+            reason,
+        };
         let channel = self.uplink.connect(address).await?;
         let mut client = AggregatedDiscoveryClient::new(channel);
         let (requests, outgoing) = mpsc::channel(REQUESTS);
@@ -198,7 +209,7 @@ impl Control {
             .into_inner();
         tracing::info!(%address, "connected to a control plane");
         self.status.send_modify(|status| {
-            status.connected = Some(address);
+            status.connected = Some(address.clone());
             status.failure = None;
         });
         loop {
@@ -344,12 +355,14 @@ impl Control {
 async fn send(
     requests: &mpsc::Sender<DeltaDiscoveryRequest>,
     outgoing: Vec<DeltaDiscoveryRequest>,
-    address: SocketAddr,
+    address: &ControlPlaneAddress,
 ) -> Result<(), StreamError> {
     for request in outgoing {
         let sent = tokio::time::timeout(STREAM_WAIT, requests.send(request)).await;
         if !matches!(sent, Ok(Ok(()))) {
-            return Err(StreamError::Stuck { address });
+            return Err(StreamError::Stuck {
+                address: address.clone(),
+            });
         }
     }
     Ok(())

@@ -32,7 +32,7 @@
 //! #   cluster_domain: ClusterDomain::default(), join_token: None, state: folder.path().join("state"),
 //! #   admin_socket: folder.path().join("admin.sock"), capture: catamaran_proxy::Capture::Explicit,
 //! #   address: [127, 0, 0, 1].into(), app: [127, 0, 0, 1].into(), workers: NonZeroUsize::MIN,
-//! #   resolvers: vec![], access_log: None,
+//! #   resolvers: vec![], access_log: None, app_probes: Default::default(),
 //!     // and who it is, where its workload listens, what it keeps where
 //! };
 //! let process = Process::start(Life::quiet("proxy"));
@@ -51,6 +51,7 @@ mod control;
 pub mod envoy;
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod hooks;
 mod names;
 mod read_json;
 pub mod report;
@@ -63,5 +64,8 @@ mod uplink;
 
 pub use bootstrap::BootstrapError;
 pub use certificate::CertificateError;
-pub use config::{Capture, Config, Role, USER_AGENT, ports};
+pub use config::{
+    AddressError, AppProbes, AppProbesError, Capture, Config, ControlPlaneAddress, Role,
+    USER_AGENT, ports, resolvers,
+};
 pub use run::{DRAIN, RunError, StaticConfig, check_static, run, run_static};

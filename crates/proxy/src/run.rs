@@ -15,6 +15,7 @@ use rustls::time_provider::DefaultTimeProvider;
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 
+use crate::admin::app_probe::Prober;
 use crate::admin::{self, Admin, Carried};
 use crate::bootstrap::BootstrapError;
 use crate::carry::{self, Carrier, Remote, SocketState};
@@ -133,10 +134,12 @@ pub async fn run(config: Config, process: &Process) -> Result<(), RunError> {
         });
         process.run(name, served);
     }
-    let served = serve(Listener::Tcp(health), process.stopping(), move |request| {
-        pages.clone().health(request)
+    // Whether the workload lives has nothing to do with whether the proxy drains.
+    let probes = Prober::new(&config);
+    let served = serve(Listener::Tcp(health), process.drained(), move |request| {
+        pages.clone().health(request, probes.clone())
     });
-    process.run("health", served);
+    process.run_to_the_end("health", served);
 
     let until_certificate = {
         let credentials = credentials.clone();

@@ -16,11 +16,11 @@ use catamaran_wire::discovery::{
 };
 use catamaran_wire::grpc::{
     AggregatedDiscoveryServer, AggregatedDiscoveryService, IstioCertificateServer,
-    IstioCertificateService, Responses,
+    IstioCertificateService, Requests, Responses,
 };
 use catamaran_xds::{
-    Changed, Current, Event, Input, Peer, Protocol, Refusal, ResourceSet, Response as Said,
-    ServerSession, TypeUrlKind,
+    Changed, Current, Event, Input, Peer, Protocol, Refusal, ResourceSet, ServerSession,
+    TypeUrlKind,
 };
 use futures_util::StreamExt;
 use hyper::body::Incoming;
@@ -32,7 +32,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio_rustls::TlsAcceptor;
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 use crate::certificate::now;
 
@@ -209,16 +209,19 @@ impl IstioCertificateService for StandIn {
 }
 
 impl AggregatedDiscoveryService for StandIn {
+    type Full = DiscoveryResponse;
+    type Delta = DeltaDiscoveryResponse;
+
     async fn stream_aggregated_resources(
         &self,
-        _: Request<Streaming<DiscoveryRequest>>,
+        _: Request<Requests<DiscoveryRequest>>,
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         Err(Status::unimplemented("deltas only"))
     }
 
     async fn delta_aggregated_resources(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
         if request
             .extensions()
@@ -257,7 +260,7 @@ impl AggregatedDiscoveryService for StandIn {
                     }
                 }
                 for response in out.responses {
-                    let Said::Delta(response) = response else {
+                    let Ok(response) = response.deltas() else {
                         return;
                     };
                     ledger

@@ -30,12 +30,14 @@ mod facts;
 mod fixture;
 mod merge;
 mod registry;
+mod services;
 mod shard;
 mod snapshot;
 
 pub use change::{Change, Fact, FactKey, Observed, Revision, WatchGeneration};
 pub use facts::limits;
 pub use registry::{Applied, Ignored, Registry, SavedShard};
+pub use services::{Iter, ServiceChange, Services};
 pub use shard::{HOLD, MAX_HELD_LISTS, SHRINK_AT_LEAST};
 pub use snapshot::{
     ClusterView, Freshness, MergedEndpoint, MergedPort, MergedService, Problem, ProblemKind,

@@ -13,7 +13,7 @@ use crate::merge::Merge;
 use crate::shard::Shard;
 use crate::{
     Change, ClusterView, Fact, FactKey, Freshness, MergedService, Observed, Problem, ProblemKind,
-    Revision, Severity, Snapshot, WatchGeneration,
+    Revision, Services, Severity, Snapshot, WatchGeneration,
 };
 
 /// Removed clusters whose late changes are still known to be late.
@@ -99,16 +99,19 @@ pub struct Registry {
 
     touched: Touched,
     latest: Arc<Snapshot>,
-    services: BTreeMap<ServiceKey, Arc<MergedService>>,
+    services: Services,
     notes: BTreeMap<ServiceKey, Notes>,
+    /// The services whose notes lead to problems, or may.
+    noted: BTreeSet<ServiceKey>,
     /// How many services have endpoints of a cluster in a network.
     networks: BTreeMap<(ClusterId, NetworkId), usize>,
     members: BTreeMap<ClusterId, Member>,
     refused: BTreeMap<ClusterId, Problem>,
+    merged: u64,
 }
 
 /// What a merge found out beside the service.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq)]
 struct Notes {
     problems: Vec<Problem>,
     networks: BTreeSet<(ClusterId, NetworkId)>,
@@ -126,11 +129,13 @@ impl Registry {
             policy: Arc::default(),
             touched: Touched::default(),
             latest: Arc::new(Snapshot::empty()),
-            services: BTreeMap::new(),
+            services: Services::default(),
             notes: BTreeMap::new(),
+            noted: BTreeSet::new(),
             networks: BTreeMap::new(),
             members: BTreeMap::new(),
             refused: BTreeMap::new(),
+            merged: 0,
         }
     }
 
@@ -223,6 +228,12 @@ impl Registry {
         })
     }
 
+    /// Whether a list of the cluster is held: then what counts is more than what its watch said last.
+    pub fn holds(&self, cluster: &ClusterId) -> bool {
+        let shard = self.shards.get(cluster);
+        shard.is_some_and(|shard| shard.held_since().is_some())
+    }
+
     /// Counts up whenever [`Registry::shard_facts`] of the cluster would differ.
     pub fn shard_edits(&self, cluster: &ClusterId) -> Option<u64> {
         self.shards.get(cluster).map(|shard| shard.edits)
@@ -258,7 +269,8 @@ impl Registry {
     }
 
     /// The picture of now. When nothing changed it is the same one as before; else only the services that a change reached
-    /// are merged again, and the others are shared with the picture before.
+    /// are merged again, and all else is shared with the picture before. What concerns whole clusters is worked out again only
+    /// when something of a cluster changed that is no service.
     pub fn snapshot(&mut self) -> Arc<Snapshot> {
         if self.touched.is_empty() {
             return self.latest.clone();
@@ -267,31 +279,49 @@ impl Registry {
         if touched.cluster {
             self.settle_clusters(&mut touched.services);
         }
-        let reached = !touched.services.is_empty();
+        let mut noted = touched.cluster;
         for key in touched.services {
-            self.merge_again(key);
+            noted |= self.merge_again(key);
         }
+        // Their message has a number in it.
+        noted |= self
+            .shards
+            .values()
+            .any(|shard| shard.held_since().is_some());
         let before = &self.latest;
-        let gateways = self.gateways();
-        let issuers = self.issuers();
-        let clusters = self.views();
-        let problems = self.problems(&clusters, &gateways);
-        let mesh = self.mesh_spec(before);
-        self.latest = Arc::new(Snapshot {
-            number: before.number + 1,
-            mesh,
-            services: if reached {
-                self.services.clone()
-            } else {
-                before.services.clone()
+        let mut next = match touched.cluster {
+            true => Snapshot {
+                number: before.number,
+                mesh: self.mesh_spec(before),
+                services: Services::default(),
+                clusters: self.views(),
+                gateways: self.gateways(),
+                issuers: self.issuers(),
+                policy: self.policy.clone(),
+                problems: before.problems.clone(),
             },
-            clusters,
-            gateways,
-            issuers,
-            policy: self.policy.clone(),
-            problems,
-        });
+            false => {
+                let mut next = (**before).clone();
+                for (cluster, view) in &mut next.clusters {
+                    if let Some(shard) = self.shards.get(cluster) {
+                        (view.services, view.endpoints) = shard.counts();
+                    }
+                }
+                next
+            }
+        };
+        next.number += 1;
+        next.services = self.services.clone();
+        if noted {
+            next.problems = Arc::new(self.problems(&next.clusters, &next.gateways));
+        }
+        self.latest = Arc::new(next);
         self.latest.clone()
+    }
+
+    /// How many services were merged, ever: a change merges those that it reaches, however many there are.
+    pub fn merged(&self) -> u64 {
+        self.merged
     }
 
     /// Works out again what concerns whole clusters, and adds the services of those for which it changed.
@@ -423,7 +453,9 @@ impl Registry {
         refused
     }
 
-    fn merge_again(&mut self, key: ServiceKey) {
+    /// Says whether there may be other problems now.
+    fn merge_again(&mut self, key: ServiceKey) -> bool {
+        self.merged += 1;
         let mut merge = Merge::default();
         let mut notes = Notes::default();
         for (cluster, shard) in &self.shards {
@@ -445,47 +477,70 @@ impl Registry {
             }
             merge = merge.join(Merge::of(cluster.clone(), part));
         }
-        if let Some(old) = self.notes.remove(&key) {
-            for place in old.networks {
-                if let Some(count) = self.networks.get_mut(&place) {
-                    *count -= 1;
-                    if *count == 0 {
-                        self.networks.remove(&place);
-                    }
-                }
-            }
-        }
-        let Some((mut merged, problems)) = merge.finish(&key) else {
-            self.services.remove(&key);
-            return;
-        };
-        notes.problems.extend(problems);
-        for endpoint in &merged.endpoints {
-            let Some(network) = &endpoint.network else {
+        let merged = merge.finish(&key).map(|(merged, problems)| {
+            notes.problems.extend(problems);
+            merged
+        });
+        for endpoint in merged.iter().flat_map(|merged| &merged.endpoints) {
+            let keeps = merged
+                .as_ref()
+                .is_some_and(|merged| merged.keeps(&endpoint.cluster));
+            let Some(network) = endpoint.network.as_ref().filter(|_| !keeps) else {
                 continue;
             };
-            if merged.keeps(&endpoint.cluster) {
-                continue;
-            }
             let place = (endpoint.cluster.clone(), network.clone());
             if endpoint.endpoint.tls == TlsMode::Plain {
                 notes.plain.insert(place.clone());
             }
             notes.networks.insert(place);
         }
-        for place in &notes.networks {
-            *self.networks.entry(place.clone()).or_default() += 1;
+        if merged.is_none() {
+            // Over its limits or not, there is no such service.
+            notes = Notes::default();
         }
-        self.notes.insert(key.clone(), notes);
+        let noted = self.note(&key, notes);
+        let Some(mut merged) = merged else {
+            self.services.remove(&key);
+            return noted;
+        };
         match self.services.get(&key) {
             Some(same) if **same == merged => {}
             before => {
                 if let Some(before) = before {
                     share(&mut merged, before);
                 }
-                self.services.insert(key, Arc::new(merged));
+                self.services.insert(Arc::new(merged));
             }
         }
+        noted
+    }
+
+    /// Puts the notes of a service in the place of those before. Says whether there may be other problems now.
+    fn note(&mut self, key: &ServiceKey, notes: Notes) -> bool {
+        let old = self.notes.remove(key).unwrap_or_default();
+        let mut noted = (&old.problems, &old.plain) != (&notes.problems, &notes.plain);
+        for place in &notes.networks {
+            let count = self.networks.entry(place.clone()).or_default();
+            noted |= *count == 0;
+            *count += 1;
+        }
+        for place in old.networks {
+            if let Some(count) = self.networks.get_mut(&place) {
+                *count -= 1;
+                if *count == 0 {
+                    noted = true;
+                    self.networks.remove(&place);
+                }
+            }
+        }
+        match notes.problems.is_empty() && notes.plain.is_empty() {
+            true => drop(self.noted.remove(key)),
+            false => drop(self.noted.insert(key.clone())),
+        }
+        if notes != Notes::default() {
+            self.notes.insert(key.clone(), notes);
+        }
+        noted
     }
 
     fn mesh_spec(&self, before: &Snapshot) -> Option<Arc<catamaran_model::MeshSpec>> {
@@ -575,7 +630,7 @@ impl Registry {
                     network: self.network_of(cluster).cloned(),
                     freshness: shard.freshness.clone(),
                     revision: shard.revision,
-                    namespaces: shard.namespaces(),
+                    namespaces: Arc::new(shard.namespaces()),
                     export: self.export_of(cluster, shard).cloned(),
                     services,
                     endpoints,
@@ -624,7 +679,10 @@ impl Registry {
                 });
             }
         }
-        for (key, notes) in &self.notes {
+        for key in &self.noted {
+            let Some(notes) = self.notes.get(key) else {
+                continue;
+            };
             problems.extend(notes.problems.iter().cloned());
             for (cluster, network) in notes.plain.iter().filter(|(_, network)| abroad(network)) {
                 problems.push(Problem {

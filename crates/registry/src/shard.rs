@@ -165,12 +165,13 @@ impl Shard {
         }
         let key = fact.key();
         let behind = match &fact {
-            Fact::Slice(slice) => Some((slice.service.clone(), addresses(slice))),
+            Fact::Slice(slice) if !self.kept.is_empty() => {
+                Some((slice.service.clone(), addresses(slice)))
+            }
             _ => None,
         };
         if let Err(over) = self.facts.upsert(fact, touched) {
-            let first = self.over.replace(over).is_none();
-            touched.cluster |= first;
+            touched.cluster |= self.over.replace(over) != Some(over);
             return Applied::Ignored(Ignored::Limit(over.0));
         }
         self.release(&key, behind.as_ref(), touched);

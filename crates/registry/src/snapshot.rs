@@ -9,7 +9,7 @@ use catamaran_model::{
     MeshSpec, Namespace, NamespaceFacts, NetworkId, PortName, ServiceKey, Timestamp,
 };
 
-use crate::Revision;
+use crate::{Revision, ServiceChange, Services};
 
 /// A picture of the mesh as one instance knows it.
 ///
@@ -23,7 +23,7 @@ pub struct Snapshot {
     /// What is known of each cluster, and how sure we are.
     pub clusters: BTreeMap<ClusterId, ClusterView>,
     /// The services, merged over all clusters by namespace sameness.
-    pub services: BTreeMap<ServiceKey, Arc<MergedService>>,
+    pub services: Services,
     /// The gateways that lead into each network, in a stable order, with the cluster each stands in.
     pub gateways: BTreeMap<NetworkId, Vec<(ClusterId, GatewayAddress)>>,
     /// The intermediates that may speak for each cluster's workloads, from its `MeshExport`. A cluster that is missing here
@@ -32,7 +32,7 @@ pub struct Snapshot {
     /// Compiled policy.
     pub policy: Arc<catamaran_policy::Policy>,
     /// What people should know: conflicts, held lists, missing gateways.
-    pub problems: Vec<Problem>,
+    pub problems: Arc<Vec<Problem>>,
 }
 
 impl Snapshot {
@@ -42,28 +42,19 @@ impl Snapshot {
             number: 0,
             mesh: None,
             clusters: BTreeMap::new(),
-            services: BTreeMap::new(),
+            services: Services::default(),
             gateways: BTreeMap::new(),
             issuers: BTreeMap::new(),
             policy: Arc::default(),
-            problems: Vec::new(),
+            problems: Arc::default(),
         }
     }
 
     /// The services that differ from those of an earlier picture of the same registry, gone ones among them. What did not
     /// change is shared, so this compares addresses, not content.
     pub fn services_changed_since<'a>(&'a self, earlier: &'a Snapshot) -> Vec<&'a ServiceKey> {
-        let gone = earlier
-            .services
-            .keys()
-            .filter(|key| !self.services.contains_key(key));
-        let new = self.services.iter().filter(|(key, service)| {
-            earlier
-                .services
-                .get(key)
-                .is_none_or(|before| !Arc::ptr_eq(before, service))
-        });
-        new.map(|(key, _)| key).chain(gone).collect()
+        let changes = self.services.changes_since(&earlier.services);
+        changes.iter().map(ServiceChange::key).collect()
     }
 }
 
@@ -79,7 +70,7 @@ pub struct ClusterView {
     /// The revision of the last complete list, or event.
     pub revision: Revision,
     /// Its namespaces.
-    pub namespaces: BTreeMap<Namespace, NamespaceFacts>,
+    pub namespaces: Arc<BTreeMap<Namespace, NamespaceFacts>>,
     /// What its primary says of itself.
     pub export: Option<MeshExport>,
     /// How many services and endpoints it has.

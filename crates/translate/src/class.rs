@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use catamaran_model::{ClusterId, FailoverMode, ServiceKey, WorkloadKey};
 use catamaran_registry::{MergedService, Problem, ProblemKind, Severity, Snapshot};
-use catamaran_xds::Resource;
+use catamaran_xds::{Resource, TypeUrlKind};
 
 use crate::index::{Index, http_ports};
 use crate::scope::is_exported;
@@ -137,6 +137,33 @@ impl Class {
                 }));
                 classes
             }
+        }
+    }
+
+    /// Of which kinds its resources may be.
+    pub(crate) fn kinds(&self) -> &'static [TypeUrlKind] {
+        match self {
+            Class::Sidecar(_) | Class::Workload(_) | Class::Inbound(_) => {
+                &[TypeUrlKind::Cluster, TypeUrlKind::Listener]
+            }
+            Class::Gateway | Class::Clusters(_) | Class::GatewayClusters(_) => {
+                &[TypeUrlKind::Cluster]
+            }
+            Class::Endpoints(_) | Class::GatewayEndpoints(_) => &[TypeUrlKind::Endpoints],
+            Class::Listeners(_) | Class::GatewayListener(_) => &[TypeUrlKind::Listener],
+            Class::Routes(_) => &[TypeUrlKind::Route],
+            Class::Issuers => &[TypeUrlKind::Issuers],
+            Class::Names(_) => &[TypeUrlKind::Names],
+        }
+    }
+
+    /// The workload of a class that is of one workload only.
+    pub(crate) fn workload(&self) -> Option<(ClusterId, WorkloadKey)> {
+        match self {
+            Class::Workload(audience) => {
+                Some((audience.cluster.clone(), audience.workload.clone()))
+            }
+            _ => None,
         }
     }
 

@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 
-use catamaran_model::{ClusterId, NetworkId, ServiceKey};
+use catamaran_model::{ClusterId, NetworkId, ServiceKey, WorkloadKey};
 use catamaran_registry::{Problem, Snapshot};
-use catamaran_xds::{Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
+use catamaran_xds::{OfKind, Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
 
 use crate::class::{Class, Group, Told};
 use crate::index::{Edit, Index, LocalEdit, all_http_ports, edits};
@@ -59,7 +59,11 @@ pub struct Engine {
     index: Index,
     classes: BTreeMap<ClassId, OpenClass>,
     ids: BTreeMap<Class, ClassId>,
-    audiences: BTreeMap<AudienceId, OpenAudience>,
+    /// The classes that are of one workload each. They are as many as proxies, and few of them have to do with a change.
+    of_workload: BTreeMap<(ClusterId, WorkloadKey), BTreeSet<ClassId>>,
+    /// All others.
+    of_many: BTreeSet<ClassId>,
+    audiences: BTreeMap<AudienceId, Vec<ClassId>>,
     pool: Pool,
     next: u64,
 }
@@ -72,6 +76,8 @@ impl Engine {
             snapshot,
             classes: BTreeMap::new(),
             ids: BTreeMap::new(),
+            of_workload: BTreeMap::new(),
+            of_many: BTreeSet::new(),
             audiences: BTreeMap::new(),
             pool: Pool::default(),
             next: 0,
@@ -86,56 +92,77 @@ impl Engine {
             .collect();
         self.next += 1;
         let audience = AudienceId(self.next);
-        let open = OpenAudience {
-            classes: classes.clone(),
-            set: ResourceSet::default(),
-            seen: BTreeMap::new(),
-        };
-        self.audiences.insert(audience, open);
+        self.audiences.insert(audience, classes.clone());
         Opened { audience, classes }
     }
 
     /// Takes a proxy out, and the classes that nobody else belongs to. An id that is not open is ignored.
     pub fn close(&mut self, audience: AudienceId) {
         let closed = self.audiences.remove(&audience);
-        for id in closed.into_iter().flat_map(|open| open.classes) {
+        for id in closed.into_iter().flatten() {
             let Some(class) = self.classes.get_mut(&id) else {
                 continue;
             };
             class.members -= 1;
-            if class.members == 0 {
-                self.ids.remove(&class.key);
-                self.classes.remove(&id);
+            if class.members == 0
+                && let Some(class) = self.classes.remove(&id)
+            {
+                self.leave(id, &class.key);
             }
         }
-        let used: BTreeSet<&ClusterId> = self.ids.keys().filter_map(Class::local).collect();
-        self.index
-            .locals
-            .retain(|cluster, _| used.contains(cluster));
+    }
+
+    /// A class has no members any more.
+    fn leave(&mut self, id: ClassId, key: &Class) {
+        self.ids.remove(key);
+        match key.workload() {
+            None => drop(self.of_many.remove(&id)),
+            Some(workload) => {
+                if let Some(all) = self.of_workload.get_mut(&workload) {
+                    all.remove(&id);
+                    if all.is_empty() {
+                        self.of_workload.remove(&workload);
+                    }
+                }
+            }
+        }
+        if let Some(cluster) = key.local()
+            && !self.ids.keys().any(|other| other.local() == Some(cluster))
+        {
+            self.index.locals.remove(cluster);
+        }
     }
 
     /// Everything that a proxy should hold; empty for an id that is not open.
     ///
-    /// Only kinds that changed since the last call for this proxy are put together again, and a kind that comes from one
-    /// class, as endpoints and routes do, is shared by all its members. So after a change of endpoints this costs the same
-    /// however many services there are.
-    pub fn resources(&mut self, audience: AudienceId) -> ResourceSet {
-        let Some(open) = self.audiences.get_mut(&audience) else {
-            return ResourceSet::default();
-        };
+    /// A kind that comes from one class, as endpoints and routes do, is shared by all its members; of one that comes from
+    /// several, all but a small part is. So this costs the same however many services there are.
+    pub fn resources(&self, audience: AudienceId) -> ResourceSet {
+        let mut set = ResourceSet::default();
         for kind in TypeUrlKind::ALL {
-            let classes = || open.classes.iter().filter_map(|id| self.classes.get(id));
-            let now: Vec<u64> = classes().map(|class| class.edits_of(kind)).collect();
-            if open.seen.get(&kind) == Some(&now) {
-                continue;
-            }
-            open.set.clear(kind);
-            for class in classes() {
-                open.set.join(&class.set, kind);
-            }
-            open.seen.insert(kind, now);
+            let all = self.of_kind(&self.sayers(audience, kind), kind);
+            set.put_shared(kind, all);
         }
-        open.set.clone()
+        set
+    }
+
+    /// Those of an audience's classes that resources of a kind may come from.
+    pub fn sayers(&self, audience: AudienceId, kind: TypeUrlKind) -> Vec<ClassId> {
+        let classes = self.audiences.get(&audience).into_iter().flatten();
+        let says = |id: &&ClassId| {
+            let class = self.classes.get(id);
+            class.is_some_and(|class| class.key.kinds().contains(&kind))
+        };
+        classes.filter(says).copied().collect()
+    }
+
+    /// What these classes say of a kind.
+    pub fn of_kind(&self, classes: &[ClassId], kind: TypeUrlKind) -> Arc<OfKind> {
+        let mut set = ResourceSet::default();
+        for class in classes.iter().filter_map(|id| self.classes.get(id)) {
+            set.join(&class.set, kind);
+        }
+        set.shared(kind)
     }
 
     /// What people should know, as far as open audiences are concerned; in order, each once.
@@ -166,7 +193,15 @@ impl Engine {
         let delta = Delta::of(&edits, locals, &old, snapshot);
         let mut memory = BTreeMap::new();
         let mut changes = Vec::new();
-        for (id, class) in &mut self.classes {
+        let of_workload = delta.locals.iter().flat_map(|(cluster, local)| {
+            let workloads = local.workloads.iter();
+            workloads.map(|workload| (cluster.clone(), workload.clone()))
+        });
+        let of_workload = of_workload.filter_map(|workload| self.of_workload.get(&workload));
+        for id in self.of_many.iter().chain(of_workload.flatten()) {
+            let Some(class) = self.classes.get_mut(id) else {
+                continue;
+            };
             for group in delta.groups(&class.key) {
                 let told = tell(
                     &class.key,
@@ -227,7 +262,6 @@ impl Engine {
             groups: BTreeMap::new(),
             claims: BTreeMap::new(),
             set: ResourceSet::default(),
-            edits: BTreeMap::new(),
         };
         let mut memory = BTreeMap::new();
         for group in key.groups(&self.snapshot, &self.index) {
@@ -243,6 +277,10 @@ impl Engine {
         }
         self.next += 1;
         let id = ClassId(self.next);
+        match key.workload() {
+            None => drop(self.of_many.insert(id)),
+            Some(workload) => drop(self.of_workload.entry(workload).or_default().insert(id)),
+        }
         self.ids.insert(key, id);
         self.classes.insert(id, class);
         id
@@ -429,8 +467,6 @@ struct OpenClass {
     claims: BTreeMap<ResourceKey, Vec<Claim>>,
     /// What those who have a name put there.
     set: ResourceSet,
-    /// How often each kind of `set` changed.
-    edits: BTreeMap<TypeUrlKind, u64>,
 }
 
 /// Of those who claim a name, the smallest group has it, and stands first.
@@ -443,20 +479,7 @@ struct Held {
     problems: Vec<Problem>,
 }
 
-/// A proxy, and what was last put together for it.
-#[derive(Debug)]
-struct OpenAudience {
-    classes: Vec<ClassId>,
-    set: ResourceSet,
-    /// The edits of each class that are in `set`, by kind.
-    seen: BTreeMap<TypeUrlKind, Vec<u64>>,
-}
-
 impl OpenClass {
-    fn edits_of(&self, kind: TypeUrlKind) -> u64 {
-        self.edits.get(&kind).copied().unwrap_or(0)
-    }
-
     /// Puts `told` in the place of what the group led to before.
     fn replace(&mut self, group: Group, told: Told, mut changed: impl FnMut(ResourceChange)) {
         let before = self.groups.remove(&group);
@@ -466,6 +489,7 @@ impl OpenClass {
         let mut names = Vec::new();
         for resource in told.resources {
             let name = resource.key();
+            debug_assert!(self.key.kinds().contains(&name.kind), "{name:?}");
             gone.remove(&name);
             if names.contains(&name) {
                 continue;
@@ -516,7 +540,6 @@ impl OpenClass {
                 ResourceChange::Gone(name.clone())
             }
         };
-        *self.edits.entry(name.kind).or_default() += 1;
         changed(change);
     }
 }

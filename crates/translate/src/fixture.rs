@@ -122,7 +122,7 @@ impl World {
             network: in_network.map(network),
             freshness: Freshness::Fresh,
             revision: Revision(1),
-            namespaces: BTreeMap::new(),
+            namespaces: Arc::default(),
             export: None,
             services: 0,
             endpoints: 0,
@@ -247,7 +247,7 @@ impl World {
                 endpoints: Vec::new(),
             });
         change(&mut service);
-        self.snapshot.services.insert(key, Arc::new(service));
+        self.snapshot.services.insert(Arc::new(service));
         self
     }
 

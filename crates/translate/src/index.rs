@@ -32,34 +32,15 @@ impl Edit<'_> {
     }
 }
 
-/// The services that differ between two snapshots. Unchanged ones cost one comparison of pointers.
+/// The services that differ between two snapshots. What they share costs nothing.
 pub(crate) fn edits<'a>(old: &'a Snapshot, new: &'a Snapshot) -> Vec<Edit<'a>> {
-    let mut edits = Vec::new();
-    let mut before = old.services.iter().peekable();
-    let mut after = new.services.iter().peekable();
-    loop {
-        let (old, new) = match (before.peek(), after.peek()) {
-            (None, None) => return edits,
-            (Some(_), None) => (before.next(), None),
-            (None, Some(_)) => (None, after.next()),
-            (Some((a, _)), Some((b, _))) => match a.cmp(b) {
-                std::cmp::Ordering::Less => (before.next(), None),
-                std::cmp::Ordering::Greater => (None, after.next()),
-                std::cmp::Ordering::Equal => (before.next(), after.next()),
-            },
-        };
-        let same = match (old, new) {
-            (Some((_, old)), Some((_, new))) => Arc::ptr_eq(old, new) || old == new,
-            _ => false,
-        };
-        if let (false, Some((key, _))) = (same, old.or(new)) {
-            edits.push(Edit {
-                key,
-                old: old.map(|(_, service)| service),
-                new: new.map(|(_, service)| service),
-            });
-        }
-    }
+    let changes = new.services.changes_since(&old.services).into_iter();
+    let edits = changes.map(|change| Edit {
+        key: change.key(),
+        old: change.old,
+        new: change.new,
+    });
+    edits.filter(|edit| edit.old != edit.new).collect()
 }
 
 /// The ports on which HTTP is spoken, or may be.

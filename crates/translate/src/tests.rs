@@ -178,7 +178,8 @@ fn freshness_time_number_and_view_leave_no_trace() {
         cluster: None,
         object: "Cluster cluster-2".into(),
         message: "lost".into(),
-    }];
+    }]
+    .into();
     for view in stale.clusters.values_mut() {
         view.freshness = Freshness::Stale {
             since: Timestamp(1_234),
@@ -205,8 +206,10 @@ fn the_order_in_which_facts_stand_leaves_no_trace() {
     for ways in turned.snapshot.gateways.values_mut() {
         ways.reverse();
     }
-    for service in turned.snapshot.services.values_mut() {
-        Arc::make_mut(service).endpoints.reverse();
+    let services: Vec<_> = turned.snapshot.services.values().cloned().collect();
+    for mut service in services {
+        Arc::make_mut(&mut service).endpoints.reverse();
+        turned.snapshot.services.insert(service);
     }
     for audience in [
         sleep("cluster-1", Some("network1")),

@@ -4,25 +4,30 @@
 //! which is how tests do without sockets.
 
 mod answers;
+mod requests;
 
 use std::convert::Infallible;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use futures_util::StreamExt;
-use futures_util::stream::{self, BoxStream};
+use futures_util::stream::BoxStream;
+use http::HeaderValue;
+use http::header::CONTENT_TYPE;
 use http::uri::PathAndQuery;
 use prost::Message;
 use tonic::client::GrpcService;
 use tonic::codegen::{Body, BoxFuture, StdError};
+use tonic::metadata::MetadataMap;
 use tonic::server::NamedService;
 use tonic::{IntoRequest, IntoStreamingRequest, Request, Response, Status, Streaming};
 use tonic_prost::ProstCodec;
 use tower_service::Service;
 
 use answers::Answers;
+pub use requests::Requests;
 
+use crate::Encode;
 use crate::csr::{IstioCertificateRequest, IstioCertificateResponse};
 use crate::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
@@ -50,17 +55,22 @@ pub type Responses<T> = BoxStream<'static, Result<T, Status>>;
 
 /// `envoy.service.discovery.v3.AggregatedDiscoveryService`
 pub trait AggregatedDiscoveryService: Send + Sync + 'static {
+    /// What goes out as a [`DiscoveryResponse`].
+    type Full: Encode;
+    /// What goes out as a [`DeltaDiscoveryResponse`].
+    type Delta: Encode;
+
     /// State of the world: each response holds all resources of its type.
     fn stream_aggregated_resources(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
-    ) -> impl Future<Output = Result<Response<Responses<DiscoveryResponse>>, Status>> + Send;
+        request: Request<Requests<DiscoveryRequest>>,
+    ) -> impl Future<Output = Result<Response<Responses<Self::Full>>, Status>> + Send;
 
     /// Each response holds what changed.
     fn delta_aggregated_resources(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
-    ) -> impl Future<Output = Result<Response<Responses<DeltaDiscoveryResponse>>, Status>> + Send;
+        request: Request<Requests<DeltaDiscoveryRequest>>,
+    ) -> impl Future<Output = Result<Response<Responses<Self::Delta>>, Status>> + Send;
 }
 
 /// `envoy.service.secret.v3.SecretDiscoveryService`, but for its unary method
@@ -68,13 +78,13 @@ pub trait SecretDiscoveryService: Send + Sync + 'static {
     /// State of the world: each response holds all secrets that were asked for.
     fn stream_secrets(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
+        request: Request<Requests<DiscoveryRequest>>,
     ) -> impl Future<Output = Result<Response<Responses<DiscoveryResponse>>, Status>> + Send;
 
     /// Each response holds what changed.
     fn delta_secrets(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> impl Future<Output = Result<Response<Responses<DeltaDiscoveryResponse>>, Status>> + Send;
 }
 
@@ -153,7 +163,7 @@ server!(
 impl<S, B> Service<http::Request<B>> for AggregatedDiscoveryServer<S>
 where
     S: AggregatedDiscoveryService,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
     type Response = http::Response<tonic::body::Body>;
@@ -192,7 +202,7 @@ where
 impl<S, B> Service<http::Request<B>> for SecretDiscoveryServer<S>
 where
     S: SecretDiscoveryService,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send + 'static,
 {
     type Response = http::Response<tonic::body::Body>;
@@ -291,39 +301,34 @@ where
         .max_encoding_message_size(message_limit)
 }
 
-/// Answers a stream with a stream. tonic reads the requests; the responses go out as [`Answers`].
+/// Answers a stream with a stream: [`Requests`] come in, [`Answers`] go out.
 async fn streaming<Req, Res, R, B>(
     message_limit: usize,
-    mut call: impl FnMut(Request<Streaming<Req>>) -> R + Send,
+    call: impl FnOnce(Request<Requests<Req>>) -> R + Send,
     request: http::Request<B>,
 ) -> http::Response<tonic::body::Body>
 where
-    Req: Message + Default + 'static,
-    Res: Message + 'static,
+    Req: Message + Default,
+    Res: Encode,
     R: Future<Output = Result<Response<Responses<Res>>, Status>> + Send,
-    B: Body + Send + 'static,
+    B: Body<Data = Bytes> + Send + 'static,
     B::Error: Into<StdError> + Send,
 {
-    let aside: Mutex<Option<Responses<Res>>> = Mutex::default();
-    let call = Call(|request| {
-        let answer = call(request);
-        async {
-            let (metadata, responses, extensions) = answer.await?.into_parts();
-            *aside.lock().unwrap_or_else(PoisonError::into_inner) = Some(responses);
-            let nothing: Responses<Res> = stream::empty().boxed();
-            Ok(Response::from_parts(metadata, nothing, extensions))
-        }
-    });
-    let response = server_end::<Res, Req>(message_limit)
-        .streaming(call, request)
-        .await;
-    let responses = aside.into_inner().unwrap_or_else(PoisonError::into_inner);
-    match responses {
-        Some(responses) => {
-            response.map(|_| tonic::body::Body::new(Answers::new(responses, message_limit)))
-        }
-        None => response,
-    }
+    let (head, body) = request.into_parts();
+    let requests = Requests::new(body, message_limit);
+    let metadata = MetadataMap::from_headers(head.headers);
+    let request = Request::from_parts(metadata, head.extensions, requests);
+    let (metadata, responses, extensions) = match call(request).await {
+        Ok(response) => response.into_parts(),
+        Err(status) => return status.into_http(),
+    };
+    let body = tonic::body::Body::new(Answers::new(responses, message_limit));
+    let mut response = http::Response::new(body);
+    *response.headers_mut() = metadata.into_headers();
+    *response.extensions_mut() = extensions;
+    let grpc = HeaderValue::from_static("application/grpc");
+    response.headers_mut().insert(CONTENT_TYPE, grpc);
+    response
 }
 
 fn no_such_method(path: &str) -> http::Response<tonic::body::Body> {

@@ -63,7 +63,9 @@ pub mod tls;
 pub mod well_known;
 
 mod any;
+mod encode;
 
 pub use any::{Any, TypeUrl, UnpackError};
-pub use prost::{DecodeError, Message};
+pub use encode::Encode;
+pub use prost::{DecodeError, Message, length_delimiter_len};
 pub use well_known::Unread;

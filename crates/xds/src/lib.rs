@@ -27,8 +27,7 @@
 //!     let mut answers = Vec::new();
 //!     for request in std::mem::take(&mut requests) {
 //!         for response in server.step(Input::Delta(request), Timestamp(0)).responses {
-//!             let Response::Delta(response) = response else { unreachable!("a stream of deltas") };
-//!             client.step(ClientInput::Response(response));
+//!             client.step(ClientInput::Response(response.deltas().unwrap()));
 //!             let candidate = client.candidate();
 //!             // A table would be made of `candidate.set` here; all of it can be used.
 //!             let judged = ClientInput::Judged { ticket: candidate.ticket, unusable: vec![] };
@@ -51,5 +50,6 @@ pub use nack::{Quarantine, Refusal, Unusable};
 pub use resource::{OfKind, Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
 pub use server::{
     BREAK_WAIT, Changed, Current, Event, Input, KindStatus, MAKE_WAIT, NAME_LIMIT, NAMES_LIMIT,
-    OPEN_WAIT, Outputs, Peer, Protocol, RESPONSE_LIMIT, Response, ServerSession, SessionError,
+    Names, OPEN_WAIT, Outputs, Peer, Protocol, RESPONSE_LIMIT, Response, ServerSession,
+    SessionError,
 };

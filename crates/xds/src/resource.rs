@@ -2,11 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use bytes::Bytes;
 use catamaran_wire as wire;
 use wire::{Message, TypeUrl};
+
+pub use of_kind::OfKind;
+
+mod field;
+mod of_kind;
 
 /// The first 128 bits of the BLAKE3 hash of a resource's bytes: equal content has an equal version on every replica.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -142,7 +147,7 @@ impl ResourceKey {
 }
 
 /// One resource, ready to be sent: shared by all proxies that hear the same.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Resource {
     /// Of which kind.
     pub kind: TypeUrlKind,
@@ -152,12 +157,32 @@ pub struct Resource {
     pub version: Version,
     /// The encoded message, without its `Any`.
     pub bytes: Bytes,
+    /// The whole of it as responses carry it; encoded when it is first sent, or before.
+    field: OnceLock<Bytes>,
 }
 
+impl PartialEq for Resource {
+    fn eq(&self, other: &Resource) -> bool {
+        let parts = |it: &Resource| (it.kind, it.version);
+        parts(self) == parts(other) && self.name == other.name && self.bytes == other.bytes
+    }
+}
+
+impl Eq for Resource {}
+
 impl Resource {
-    /// Encodes `message` once.
+    /// Encodes `message` once, as the field of a response; its body is a part of that.
     pub fn new<M: Message>(kind: TypeUrlKind, name: impl Into<Arc<str>>, message: &M) -> Resource {
-        Resource::from_bytes(kind, name, Bytes::from(message.encode_to_vec()))
+        let body = message.encode_to_vec();
+        let (name, version) = (name.into(), Version::of(&body));
+        let field = field::encode(kind, &name, version, &body);
+        Resource {
+            kind,
+            version,
+            bytes: field::body(&field, &name, body.len()),
+            name,
+            field: OnceLock::from(field),
+        }
     }
 
     /// A resource whose message is encoded already.
@@ -167,7 +192,19 @@ impl Resource {
             name: name.into(),
             version: Version::of(&bytes),
             bytes,
+            field: OnceLock::new(),
         }
+    }
+
+    /// As it stands in a `DeltaDiscoveryResponse`: the finished field `resources`, with its tag and its length. All who send it
+    /// send these very bytes.
+    pub fn in_deltas(&self) -> &Bytes {
+        (self.field).get_or_init(|| field::encode(self.kind, &self.name, self.version, &self.bytes))
+    }
+
+    /// As it stands in a `DiscoveryResponse`: the finished field `resources` there. It is a part of the other.
+    pub fn in_full(&self) -> Bytes {
+        field::full(self.in_deltas(), &self.name, self.kind, self.bytes.len())
     }
 
     /// Which resource it is.
@@ -184,12 +221,9 @@ impl Resource {
     }
 }
 
-/// The resources of one kind by name.
-pub type OfKind = BTreeMap<Arc<str>, Arc<Resource>>;
-
 /// Resources of all kinds, by kind and name.
 ///
-/// A clone shares everything; a change to it copies the map of one kind, never a resource.
+/// A clone shares everything; a change to it copies a small part of the map of one kind, never a resource.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct ResourceSet {
     resources: BTreeMap<TypeUrlKind, Arc<OfKind>>,
@@ -198,8 +232,7 @@ pub struct ResourceSet {
 impl ResourceSet {
     /// Adds or replaces one.
     pub fn insert(&mut self, resource: Arc<Resource>) {
-        Arc::make_mut(self.resources.entry(resource.kind).or_default())
-            .insert(resource.name.clone(), resource);
+        Arc::make_mut(self.resources.entry(resource.kind).or_default()).insert(resource);
     }
 
     /// Takes one out.
@@ -227,14 +260,15 @@ impl ResourceSet {
             let mut joined = theirs.clone();
             let map = Arc::make_mut(&mut joined);
             for (name, resource) in ours.iter() {
-                let entry = map.entry(name.clone());
-                entry.or_insert_with(|| resource.clone());
+                if !map.contains_key(name) {
+                    map.insert(resource.clone());
+                }
             }
             *ours = joined;
         } else {
             let map = Arc::make_mut(ours);
-            for (name, resource) in theirs.iter() {
-                map.insert(name.clone(), resource.clone());
+            for (_, resource) in theirs.iter() {
+                map.insert(resource.clone());
             }
         }
     }
@@ -272,19 +306,9 @@ impl ResourceSet {
         self.resources.is_empty()
     }
 
-    /// The names of the resources of `kind` in which two sets differ. Kinds that both share cost nothing.
+    /// The names of the resources of `kind` in which two sets differ. What both share costs nothing.
     pub fn differences(&self, other: &ResourceSet, kind: TypeUrlKind) -> Vec<Arc<str>> {
-        let (before, after) = (self.shared(kind), other.shared(kind));
-        if Arc::ptr_eq(&before, &after) {
-            return Vec::new();
-        }
-        let gone = before.keys().filter(|name| !after.contains_key(*name));
-        let set = after.iter().filter(|(name, resource)| {
-            before
-                .get(*name)
-                .is_none_or(|held| held.version != resource.version)
-        });
-        gone.chain(set.map(|(name, _)| name)).cloned().collect()
+        self.shared(kind).differences(&other.shared(kind))
     }
 
     /// Whether both hold the very same map of a kind, so that nothing of it differs.
@@ -294,6 +318,11 @@ impl ResourceSet {
             (None, None) => true,
             _ => false,
         }
+    }
+
+    /// Whether what is here of a kind is the very map `all`.
+    pub fn holds(&self, kind: TypeUrlKind, all: &Arc<OfKind>) -> bool {
+        (self.resources.get(&kind)).is_some_and(|held| Arc::ptr_eq(held, all))
     }
 
     /// All of a kind, shared. Two sets with the same one differ in nothing of that kind.

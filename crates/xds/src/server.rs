@@ -5,11 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_model::Timestamp;
-use catamaran_wire::core::ControlPlane;
-use catamaran_wire::discovery::{
-    DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
-    Resource as WireResource,
-};
+use catamaran_wire::discovery::{DeltaDiscoveryRequest, DiscoveryRequest};
 use catamaran_wire::endpoint::ClusterLoadAssignment;
 use catamaran_wire::route::RouteConfiguration;
 use catamaran_wire::well_known::Status;
@@ -18,7 +14,13 @@ use self::holding::{Held, Holding, Interest};
 use crate::nack;
 use crate::{Quarantine, Refusal, Resource, ResourceKey, ResourceSet, TypeUrlKind, Version};
 
+pub use response::Response;
+
 mod holding;
+mod response;
+
+/// Names that a client asked for. Sessions may share one set.
+pub type Names = BTreeSet<Arc<str>>;
 
 /// How many names of one kind a client may ask for.
 pub const NAMES_LIMIT: usize = 50_000;
@@ -31,6 +33,8 @@ pub const RESPONSE_LIMIT: usize = 4 << 20;
 pub const MAKE_WAIT: Duration = Duration::from_secs(5);
 /// How long what is gone stays with the client, so that what refers to it is replaced first.
 pub const BREAK_WAIT: Duration = Duration::from_secs(5);
+/// What a name in an ordered set takes, about: a pointer with its length, in nodes that are two thirds full.
+const NAME_SIZE: usize = 24;
 /// How long a client that comes back has to ask for all kinds, before what is gone meanwhile is taken away.
 pub const OPEN_WAIT: Duration = Duration::from_secs(1);
 
@@ -111,15 +115,6 @@ pub struct Outputs {
     pub end: Option<SessionError>,
 }
 
-/// A message to the client.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Response {
-    /// On a stream of [`Protocol::Delta`].
-    Delta(DeltaDiscoveryResponse),
-    /// On a stream of [`Protocol::StateOfTheWorld`].
-    Full(DiscoveryResponse),
-}
-
 /// What became known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Event {
@@ -197,12 +192,12 @@ pub struct KindStatus {
 pub struct ServerSession {
     protocol: Protocol,
     peer: Peer,
-    identifier: String,
+    identifier: Arc<str>,
     current: Arc<ResourceSet>,
     revision: Arc<str>,
     shared: Arc<Quarantine>,
     own: Quarantine,
-    kinds: BTreeMap<TypeUrlKind, Kind>,
+    kinds: BTreeMap<TypeUrlKind, Box<Kind>>,
     /// Clusters that were sent as new and whose endpoints were not asked for yet.
     awaited: BTreeSet<Arc<str>>,
     sent: u64,
@@ -325,7 +320,7 @@ impl ServerSession {
     pub fn new(
         protocol: Protocol,
         peer: Peer,
-        identifier: impl Into<String>,
+        identifier: impl Into<Arc<str>>,
         current: Arc<ResourceSet>,
         revision: Arc<str>,
     ) -> ServerSession {
@@ -381,9 +376,38 @@ impl ServerSession {
     }
 
     /// Whether the client asked for all of a kind, and which names it asked for; `None` when it did not ask for the kind.
-    pub fn interest(&self, kind: TypeUrlKind) -> Option<(bool, &BTreeSet<Arc<str>>)> {
+    pub fn interest(&self, kind: TypeUrlKind) -> Option<(bool, &Arc<Names>)> {
         let interest = &self.kinds.get(&kind)?.interest;
         Some((interest.wildcard, &interest.names))
+    }
+
+    /// Hands in a set of names equal to the one that the client asked for, so that this session has none of its own. One that is
+    /// not equal is not taken.
+    pub fn share_names(&mut self, kind: TypeUrlKind, names: &Arc<Names>) {
+        if let Some(state) = self.kinds.get_mut(&kind)
+            && state.interest.names == *names
+        {
+            state.interest.names = names.clone();
+        }
+    }
+
+    /// About how many bytes this session holds that no other session shares with it.
+    pub fn footprint(&self) -> usize {
+        let names = |names: usize| names * NAME_SIZE;
+        let kinds = self.kinds.values().map(|state| {
+            let own = match Arc::strong_count(&state.interest.names) {
+                1 => state.interest.names.len(),
+                _ => 0,
+            };
+            let flight = state.in_flight.iter();
+            let flying = flight.map(|flight| flight.set.len() + flight.removed.len());
+            let suspects = state.suspects.iter().map(Vec::len);
+            size_of::<(TypeUrlKind, Box<Kind>, Kind)>()
+                + names(own + state.dirty.len() + state.forced.len() + state.lingering.len())
+                + (names(1) + size_of::<Held>())
+                    * (state.holding.exceptions() + flying.chain(suspects).sum::<usize>())
+        });
+        size_of::<Self>() + kinds.sum::<usize>() + names(self.awaited.len())
     }
 
     /// What this client refused of the current set.
@@ -440,15 +464,15 @@ impl ServerSession {
     /// The first request for a kind on a stream of deltas: the client may hold much already.
     fn open_delta(&mut self, kind: TypeUrlKind, request: DeltaDiscoveryRequest, now: Timestamp) {
         let asked = request.resource_names_subscribe;
-        let mut state = Kind {
+        let mut state = Box::new(Kind {
             opened_at: now,
             lingering_since: now,
             ..Kind::default()
-        };
+        });
         state.interest.wildcard =
             asked.iter().any(|name| name == "*") || (asked.is_empty() && kind.is_wildcard());
         let names = asked.into_iter().filter(|name| name != "*");
-        state.interest.names = names.map(|name| self.interned(kind, &name)).collect();
+        state.interest.names = Arc::new(names.map(|name| self.interned(kind, &name)).collect());
 
         let current = self.current.shared(kind);
         let mut holding = Holding::of(current.clone());
@@ -496,13 +520,18 @@ impl ServerSession {
                     .collect();
                 unnamed.iter().for_each(|name| state.drop_name(name));
                 state.interest.names = named;
-            } else if state.interest.names.remove(name.as_str()) && !state.interest.wildcard {
-                state.drop_name(&name);
+            } else if state.interest.names.contains(name.as_str()) {
+                Arc::make_mut(&mut state.interest.names).remove(name.as_str());
+                if !state.interest.wildcard {
+                    state.drop_name(&name);
+                }
             }
         }
         for name in add {
             if &*name != "*" {
-                state.interest.names.insert(name.clone());
+                if !state.interest.names.contains(&name) {
+                    Arc::make_mut(&mut state.interest.names).insert(name.clone());
+                }
                 state.ask(name);
             } else if !state.interest.wildcard {
                 state.interest.wildcard = true;
@@ -553,11 +582,11 @@ impl ServerSession {
     }
 
     fn open_full(&mut self, kind: TypeUrlKind, names: Vec<String>, version: &str) {
-        let mut state = Kind::default();
+        let mut state = Box::<Kind>::default();
         state.interest.wildcard =
             names.iter().any(|name| name == "*") || (names.is_empty() && kind.is_wildcard());
         let named = names.iter().filter(|name| *name != "*");
-        state.interest.names = named.map(|name| self.interned(kind, name)).collect();
+        state.interest.names = Arc::new(named.map(|name| self.interned(kind, name)).collect());
 
         let current = self.current.shared(kind);
         let wanted: Vec<Arc<Resource>> = current
@@ -602,13 +631,12 @@ impl ServerSession {
     }
 
     fn ask_full(&mut self, kind: TypeUrlKind, names: Vec<String>, again: bool) {
-        let names: BTreeSet<Arc<str>> =
-            names.iter().map(|name| self.interned(kind, name)).collect();
+        let names: Names = names.iter().map(|name| self.interned(kind, name)).collect();
         let Some(state) = self.kinds.get_mut(&kind) else {
             return;
         };
-        if !state.interest.wildcard {
-            let before = std::mem::replace(&mut state.interest.names, names);
+        if !state.interest.wildcard && *state.interest.names != names {
+            let before = std::mem::replace(&mut state.interest.names, Arc::new(names));
             let dropped: Vec<Arc<str>> =
                 before.difference(&state.interest.names).cloned().collect();
             let added: Vec<Arc<str>> = state.interest.names.difference(&before).cloned().collect();
@@ -851,10 +879,8 @@ impl ServerSession {
         now: Timestamp,
         out: &mut Outputs,
     ) {
-        let quiet = later
-            .iter()
-            .filter_map(|kind| self.kinds.get(kind))
-            .all(Kind::is_quiet);
+        let mut later = later.iter().filter_map(|kind| self.kinds.get(kind));
+        let quiet = later.all(|state| state.is_quiet());
         let Some(state) = self.kinds.get_mut(&kind) else {
             return;
         };
@@ -878,7 +904,8 @@ impl ServerSession {
         let Some(state) = self.kinds.get(&kind) else {
             return;
         };
-        if state.in_flight.is_some() {
+        let idle = !state.has_work() && self.current.holds(kind, state.holding.base());
+        if state.in_flight.is_some() || idle && state.holding.exceptions() == 0 {
             return;
         }
         let settled: Vec<Arc<str>> = state
@@ -924,7 +951,7 @@ impl ServerSession {
         let mut earlier = earlier.iter().filter_map(|kind| self.kinds.get(kind));
         if kind <= TypeUrlKind::Endpoints {
             // The stream keeps its order: what is sent before is read before.
-            earlier.any(Kind::has_work)
+            earlier.any(|state| state.has_work())
         } else {
             earlier.any(|state| !state.is_quiet()) || !self.awaited.is_empty()
         }
@@ -1026,39 +1053,19 @@ impl ServerSession {
     }
 
     fn response(&self, kind: TypeUrlKind, state: &Kind, flight: &InFlight) -> Response {
-        let nonce = number_text(flight.number);
-        let control_plane = Some(ControlPlane {
-            identifier: self.identifier.clone(),
-        });
+        let frame = response::Frame {
+            kind,
+            nonce: number_text(flight.number),
+            revision: &self.revision,
+            identifier: &self.identifier,
+        };
         match self.protocol {
-            Protocol::Delta => Response::Delta(DeltaDiscoveryResponse {
-                system_version_info: self.revision.to_string(),
-                resources: flight
-                    .set
-                    .iter()
-                    .map(|sent| on_the_wire(&sent.resource))
-                    .collect(),
-                type_url: kind.url().into(),
-                removed_resources: flight
-                    .removed
-                    .iter()
-                    .map(|(name, _)| name.to_string())
-                    .collect(),
-                nonce,
-                control_plane,
-                ..Default::default()
-            }),
-            Protocol::StateOfTheWorld => {
-                let all = state.holding.resources(&state.interest);
-                Response::Full(DiscoveryResponse {
-                    version_info: version_of_all(&all),
-                    resources: all.iter().map(|resource| resource.any()).collect(),
-                    type_url: kind.url().into(),
-                    nonce,
-                    control_plane,
-                    ..Default::default()
-                })
+            Protocol::Delta => {
+                let resources = flight.set.iter().map(|sent| sent.resource.clone());
+                let removed = flight.removed.iter().map(|(name, _)| name.to_string());
+                frame.deltas(resources.collect(), removed.collect())
             }
+            Protocol::StateOfTheWorld => frame.full(state.holding.resources(&state.interest)),
         }
     }
 
@@ -1176,15 +1183,6 @@ fn number_text(number: u64) -> String {
     match number {
         0 => String::new(),
         number => number.to_string(),
-    }
-}
-
-fn on_the_wire(resource: &Resource) -> WireResource {
-    WireResource {
-        name: resource.name.to_string(),
-        version: resource.version.to_string(),
-        resource: Some(resource.any()),
-        ..Default::default()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use catamaran_judge::caller::{PATIENCE, Reader, head_lines};
 use catamaran_judge::outcome::{hash, normal};
-use catamaran_judge::program::Memory;
+use catamaran_judge::program::{Memory, PAUSE};
 use catamaran_judge::proxies::Proxy;
 use catamaran_judge::world::{self, PORT};
 use http::Request;
@@ -199,6 +199,107 @@ fn an_upgraded_connection_belongs_to_both_ends() {
 }
 
 /// What a call over HTTP/2 brings, in a form that can be compared.
+/// Says pieces with pauses, and gives the status of the answer and whether its body was whole.
+async fn patiently(to: SocketAddr, pieces: &[&str]) -> String {
+    let (mut reads, mut writes) = TcpStream::connect(to).await.unwrap().into_split();
+    let mut got = Vec::new();
+    let saying = async {
+        for piece in pieces {
+            if writes.write_all(piece.as_bytes()).await.is_err() {
+                break;
+            }
+            tokio::time::sleep(PAUSE).await;
+        }
+        std::future::pending::<()>().await
+    };
+    let end = tokio::select! {
+        () = saying => unreachable!("it never ends"),
+        read = timeout(PATIENCE * 3, reads.read_to_end(&mut got)) => read,
+    };
+    let hangs = if end.is_err() { ", and hangs" } else { "" };
+    let text = String::from_utf8_lossy(&got).into_owned();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or((&text, ""));
+    let status = head.split(' ').nth(1).unwrap_or("nothing");
+    let length = head.lines().find_map(|line| {
+        let (name, value) = line.split_once(": ")?;
+        let length = name
+            .eq_ignore_ascii_case("content-length")
+            .then_some(value)?;
+        length.parse::<usize>().ok()
+    });
+    let whole = match length == Some(body.len()) {
+        true => "whole",
+        false => "broken",
+    };
+    format!("{status} {whole}{hangs}")
+}
+
+#[test]
+fn what_is_silent_ends_at_the_same_time() {
+    runtime().block_on(async {
+        let memory = Memory::default();
+        let programs = programs(&memory).await;
+        let limited = |limits: serde_json::Value, own: Option<&str>| {
+            let mut manager = everything_to("one");
+            manager.extend(limits.as_object().unwrap().clone());
+            if let Some(own) = own {
+                let route = &mut manager["route_config"]["virtual_hosts"][0]["routes"][0]["route"];
+                route["idle_timeout"] = own.into();
+            }
+            manager
+        };
+        let managers = [
+            limited(json!({"stream_idle_timeout": "1s"}), None),
+            limited(json!({"stream_idle_timeout": "1s"}), Some("0s")),
+            limited(json!({"stream_idle_timeout": "0s"}), Some("1s")),
+            limited(
+                json!({"request_timeout": "1s", "stream_idle_timeout": "0s"}),
+                None,
+            ),
+        ];
+        let listeners = managers.into_iter().enumerate();
+        let listeners = listeners.map(|(at, manager)| world::http_listener(at, manager));
+        let court = Court::open(memory, listeners.collect(), &programs).await;
+        let get = |what: &str| {
+            format!(
+                "GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nx-do: body=100 {what}\r\n\r\n"
+            )
+        };
+        let (late, stall, slow) = (get("late"), get("stall"), get("slow"));
+        let post =
+            "POST / HTTP/1.1\r\nHost: a\r\nConnection: close\r\nContent-Length: 12\r\n\r\nab";
+        let steady = [post, "c", "d", "e", "f", "g", "hijkl"];
+        let cases: [(usize, &str, &[&str], &str); 11] = [
+            (0, "late", &[&late], "504 whole"),
+            (0, "stall", &[&stall], "200 broken"),
+            (0, "slow", &[&slow], "200 whole"),
+            (0, "half a request", &[post], "408 whole"),
+            (0, "a steady request", &steady, "200 whole"),
+            (1, "late", &[&late], "200 whole"),
+            (1, "stall", &[&stall], "200 whole"),
+            (2, "late", &[&late], "504 whole"),
+            (3, "late", &[&late], "200 whole"),
+            (3, "half a request", &[post], "408 whole"),
+            (3, "a steady request", &steady, "408 whole"),
+        ];
+        let mut asked = Vec::new();
+        for (listener, what, pieces, expected) in cases {
+            for proxy in [&court.envoy, &court.ours] {
+                let to = to(proxy, listener);
+                asked.push(async move {
+                    let got = patiently(to, pieces).await;
+                    assert_eq!(
+                        got, expected,
+                        "{:?}, listener {listener}, {what}",
+                        proxy.maker
+                    );
+                });
+            }
+        }
+        futures_util::future::join_all(asked).await;
+    });
+}
+
 async fn call(proxy: &Proxy, listener: usize, request: Request<Full<Bytes>>) -> String {
     let stream = TcpStream::connect(to(proxy, listener)).await.unwrap();
     let builder = hyper::client::conn::http2::Builder::new(TokioExecutor::new());

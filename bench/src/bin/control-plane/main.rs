@@ -10,6 +10,7 @@
 mod caller;
 mod plane;
 mod storm;
+mod table;
 mod world;
 
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use catamaran_identity::Credentials;
 use catamaran_xds::TypeUrlKind;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -30,12 +32,15 @@ use storm::Storm;
 use world::World;
 
 const HELP: &str = "\
-Usage: bench-control-plane BINARY [--services 100,1000,5000] [--proxies 0,10,200,1000] [--scopes some,all] [--changes 10]
-                           [--storms yes]
+Usage: bench-control-plane BINARY [--services 100,1000,5000] [--proxies 10,200,1000] [--scopes some,all]
+                           [--rounds 3] [--changes 20] [--minutes 15] [--storms yes] [--out DIR]
 
   BINARY      the catamaran that is measured, optimised
   --scopes    some: each proxy asks for 20 services, and 10 proxies for the one that changes; all: everything
-  --storms    after the last point in scope all: a new service, changes without a pause, and everybody comes back
+  --rounds    of so many changes each, for every point
+  --minutes   a point that would begin later is left out, and its row says so
+  --storms    after the last point in scope all: changes without a pause, all services change, everybody comes back, a new service
+  --out       where full.md and short.md go
 Each point is a line of JSON on the standard error as it comes, and a row of the table on the standard output at the end.
 ";
 
@@ -49,8 +54,14 @@ const AT_ONCE: usize = 8;
 const COLD: usize = 5;
 /// As long as the control plane's slowest habit, so that an idle window has one of each.
 const IDLE: Duration = Duration::from_secs(5);
+/// What a round's last change leaves to be done takes less than this.
+const TAIL: Duration = Duration::from_millis(100);
 /// A change without a proxy is given this long.
 const UNSEEN: Duration = Duration::from_millis(500);
+/// Memory that a point must leave to the machine, in bytes.
+const SPARE: u64 = 1 << 30;
+/// What both sides of a connected proxy take at most, in bytes, and of each service that it asks for.
+const OF_A_PROXY: (u64, u64) = (512 << 10, 256);
 /// Only what hangs takes so long.
 const PATIENCE: Duration = Duration::from_secs(300);
 
@@ -59,8 +70,12 @@ struct Settings {
     services: Vec<usize>,
     proxies: Vec<usize>,
     scopes: Vec<Scope>,
+    rounds: usize,
     changes: usize,
+    /// When no further point begins.
+    until: Instant,
     storms: bool,
+    out: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, PartialEq)]
@@ -72,6 +87,9 @@ enum Scope {
 fn main() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     let settings = Settings::read(&args)?;
+    // Two thousand sockets and more; the control plane takes the limit over.
+    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
@@ -85,9 +103,15 @@ fn main() -> Result<()> {
                 storms.extend(storm);
             }
         }
-        print!("{}", table(&points));
+        let mut full = table::full(&points);
         if !storms.is_empty() {
-            print!("\n{}", storm::table(&storms));
+            full += &format!("\n{}", storm::table(&storms));
+        }
+        print!("{full}");
+        if let Some(out) = &settings.out {
+            std::fs::create_dir_all(out)?;
+            std::fs::write(out.join("full.md"), full)?;
+            std::fs::write(out.join("short.md"), table::short(&points))?;
         }
         Ok(())
     })
@@ -101,10 +125,13 @@ impl Settings {
         let mut settings = Settings {
             binary: binary.into(),
             services: vec![100, 1000, 5000],
-            proxies: vec![0, 10, 200, 1000],
+            proxies: vec![10, 200, 1000],
             scopes: vec![Scope::Some, Scope::All],
-            changes: 10,
+            rounds: 3,
+            changes: 20,
+            until: Instant::now() + Duration::from_secs(15 * 60),
             storms: false,
+            out: None,
         };
         for pair in rest.chunks(2) {
             let [name, value] = pair else {
@@ -115,7 +142,13 @@ impl Settings {
             match name.as_str() {
                 "--services" => settings.services = numbers()?,
                 "--proxies" => settings.proxies = numbers()?,
-                "--changes" => settings.changes = value.parse()?,
+                "--rounds" => settings.rounds = value.parse::<usize>()?.max(1),
+                "--changes" => settings.changes = value.parse::<usize>()?.max(1),
+                "--minutes" => {
+                    let minutes: u64 = value.parse()?;
+                    settings.until = Instant::now() + Duration::from_secs(60 * minutes);
+                }
+                "--out" => settings.out = Some(value.into()),
                 "--storms" => settings.storms = value == "yes",
                 "--scopes" => {
                     let scopes = value.split(',').map(|word| match word {
@@ -130,6 +163,27 @@ impl Settings {
         }
         settings.proxies.sort_unstable();
         Ok(settings)
+    }
+
+    /// Why a point is left out, if it is.
+    fn left_out(&self, services: usize, scope: Scope, more: usize) -> Result<Option<String>> {
+        if Instant::now() > self.until {
+            return Ok(Some("left out: the time for all was over".into()));
+        }
+        let asked = match scope {
+            Scope::Some => FEW,
+            Scope::All => services,
+        };
+        let needed = more as u64 * (OF_A_PROXY.0 + OF_A_PROXY.1 * asked as u64) + SPARE;
+        let free = plane::free_memory()?;
+        Ok((free < needed).then(|| {
+            let mib = |bytes: u64| bytes >> 20;
+            format!(
+                "left out: it may take {} MiB, and {} are free",
+                mib(needed),
+                mib(free)
+            )
+        }))
     }
 }
 
@@ -164,7 +218,17 @@ async fn run(
     sleep(IDLE).await;
     let empty = plane.memory()?;
     let address = plane.address;
+    // Memory and proxies of the point before: what they took once is not counted again.
+    let (mut memory_before, mut proxies_before) = (empty, 0);
     for count in &settings.proxies {
+        let scope_word = if scope == Scope::All { "all" } else { "some" };
+        if let Some(why) = settings.left_out(services, scope, count - callers.len())? {
+            eprintln!("{scope_word}, {services} services, {count} proxies: {why}");
+            points.push(json!({
+                "services": services, "scope": scope_word, "proxies": count, "left_out": why,
+            }));
+            continue;
+        }
         let connect = |n: usize| {
             let (credentials, lookout) = (credentials.clone(), lookout.clone());
             let wants = wants(scope, services, n, &all);
@@ -208,45 +272,62 @@ async fn run(
             Scope::All => *count,
             Scope::Some => (*count).min(CONCERNED),
         };
-        let (counts, cpu, begin) = (plane.counts()?, plane.cpu()?, Instant::now());
-        let mut last = Vec::new();
-        let mut first = Vec::new();
-        for _ in 0..settings.changes {
-            change += 1;
-            let times = one_change(&world, change, concerned, &lookout, &mut finds).await?;
-            first.extend(times.first());
-            last.extend(times.last());
+        let counts = plane.counts()?;
+        let (mut first, mut last) = (Vec::new(), Vec::new());
+        let mut cpus = Vec::new();
+        for _ in 0..settings.rounds {
+            let (cpu, begin) = (plane.cpu()?, Instant::now());
+            for _ in 0..settings.changes {
+                change += 1;
+                let times = one_change(&world, change, concerned, &lookout, &mut finds).await?;
+                first.extend(times.first());
+                last.extend(times.last());
+            }
+            // What follows the last answer belongs to the changes too.
+            sleep(TAIL).await;
+            let quiet = idle.mul_f64(begin.elapsed().as_secs_f64() / IDLE.as_secs_f64());
+            let used = (plane.cpu()? - cpu).saturating_sub(quiet);
+            cpus.push(millis(used / settings.changes as u32));
         }
-        let quiet = idle.mul_f64(begin.elapsed().as_secs_f64() / IDLE.as_secs_f64());
-        let cpu = (plane.cpu()? - cpu).saturating_sub(quiet) / settings.changes as u32;
         let now = plane.counts()?;
         first.sort_unstable();
         last.sort_unstable();
-        let each = |count: u64| count as f64 / settings.changes as f64;
+        cpus.sort_unstable_by(f64::total_cmp);
+        let made = settings.rounds * settings.changes;
+        let each = |count: u64| round(count as f64 / made as f64);
+        let more = count - proxies_before;
         let point = json!({
             "services": services,
-            "scope": if scope == Scope::All { "all" } else { "some" },
+            "scope": scope_word,
             "proxies": count,
             "concerned": concerned,
+            "changes": made,
             "ready_ms": millis(plane.start),
             "idle_cpu_percent": round(idle.as_secs_f64() / IDLE.as_secs_f64() * 100.0),
-            "change_cpu_ms": millis(cpu),
-            "change_first_ack_ms": first.get(first.len() / 2).map(|time| millis(*time)),
-            "change_last_ack_ms": last.get(last.len() / 2).map(|time| millis(*time)),
-            "change_last_ack_worst_ms": last.last().map(|time| millis(*time)),
+            "change_cpu_ms": cpus[cpus.len() / 2],
+            "change_cpu_least_ms": cpus[0],
+            "change_cpu_most_ms": cpus[cpus.len() - 1],
+            "change_first_ack_ms": percentile(&first, 50),
+            "change_first_ack_p99_ms": percentile(&first, 99),
+            "change_last_ack_ms": percentile(&last, 50),
+            "change_last_ack_p99_ms": percentile(&last, 99),
             "change_bytes": each(now.bytes - counts.bytes),
             "change_responses": each(now.responses - counts.responses),
             "change_resources": each(now.changed - counts.changed),
             "change_woken": each(now.woken - counts.woken),
             "cold_ms": millis(cold[COLD / 2].time),
+            "cold_worst_ms": millis(cold[COLD - 1].time),
             "cold_cpu_ms": millis(cold_cpu),
             "cold_bytes": cold[COLD / 2].bytes,
             "join_ms": millis(joining),
             "joined": joined,
             "memory_empty_mib": round(empty as f64 / 1048576.0),
             "memory_mib": round(memory as f64 / 1048576.0),
-            "memory_per_proxy_kib": (*count > 0).then(|| round(memory.saturating_sub(empty) as f64 / 1024.0 / *count as f64)),
+            "memory_per_proxy_kib": (more > 0)
+                .then(|| round(memory.saturating_sub(memory_before) as f64 / 1024.0 / more as f64)),
+            "memory_without": proxies_before,
         });
+        (memory_before, proxies_before) = (memory, *count);
         eprintln!("{point}");
         points.push(point);
     }
@@ -269,36 +350,6 @@ async fn run(
         eprintln!("{storm}");
     }
     Ok((points, storm))
-}
-
-/// The columns that people look at: heading, and the point's member.
-const COLUMNS: [(&str, &str); 11] = [
-    ("scope", "scope"),
-    ("services", "services"),
-    ("proxies", "proxies"),
-    ("concerned", "concerned"),
-    ("CPU per change, ms", "change_cpu_ms"),
-    ("to first ACK, ms", "change_first_ack_ms"),
-    ("to last ACK, ms", "change_last_ack_ms"),
-    ("bytes per change", "change_bytes"),
-    ("memory per proxy, KiB", "memory_per_proxy_kib"),
-    ("cold proxy, ms", "cold_ms"),
-    ("its bytes", "cold_bytes"),
-];
-
-fn table(points: &[Value]) -> String {
-    let row = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
-    let mut text = row(COLUMNS.map(|(heading, _)| heading.to_owned()).into());
-    text += &row(COLUMNS.map(|_| "---".to_owned()).into());
-    for point in points {
-        let cell = |(_, member)| match &point[member] {
-            Value::Null => "-".to_owned(),
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        text += &row(COLUMNS.map(cell).into());
-    }
-    text
 }
 
 /// Gives service 0 another address, and waits until everybody concerned accepted it; when each did, in order.
@@ -339,6 +390,12 @@ async fn found_by(
     }
     times.sort_unstable();
     Ok(times)
+}
+
+/// Of times in order.
+fn percentile(times: &[Duration], percent: usize) -> Option<f64> {
+    let at = (times.len() * percent).div_ceil(100).max(1) - 1;
+    times.get(at).map(|time| millis(*time))
 }
 
 fn millis(time: Duration) -> f64 {

@@ -48,6 +48,14 @@ pub(crate) struct Counts {
     pub(crate) bytes: u64,
 }
 
+/// What the machine could still give, in bytes.
+pub(crate) fn free_memory() -> Result<u64> {
+    let text = std::fs::read_to_string("/proc/meminfo")?;
+    let mut lines = text.lines();
+    let free = lines.find_map(|line| line.strip_prefix("MemAvailable:")?.strip_suffix(" kB"));
+    Ok(free.context("no MemAvailable")?.trim().parse::<u64>()? * 1024)
+}
+
 impl Plane {
     /// Starts it and waits until it is ready.
     pub(crate) fn start(binary: &Path, world: &World) -> Result<Plane> {

@@ -38,16 +38,17 @@ pub(crate) struct Storm<'a> {
 }
 
 impl Storm<'_> {
-    /// All three, in this order.
+    /// All four, in this order.
     pub(crate) async fn run(mut self) -> Result<Value> {
         let services = self.world.services;
         let proxies = self.callers.len();
         let churn = self.churn().await?;
+        let whole = self.all_services().await?;
         // A service more would be one more than callers who come back know of, so they come back first.
         let back = self.reconnect().await?;
         let new = self.new_services().await?;
         Ok(json!({
-            "services": services, "proxies": proxies, "churn": churn, "reconnect": back, "new_service": new,
+            "services": services, "proxies": proxies, "churn": churn, "all_services": whole, "reconnect": back, "new_service": new,
         }))
     }
 
@@ -95,6 +96,37 @@ impl Storm<'_> {
             "responses": now.responses - counts.responses,
             "last_ack_ms": last.get(last.len() / 2).map(|time| millis(*time)),
             "last_ack_worst_ms": last.last().map(|time| millis(*time)),
+        }))
+    }
+
+    /// Every service changes, one file after the other without a pause; the last of them is followed.
+    async fn all_services(&mut self) -> Result<Value> {
+        sleep(SETTLE).await;
+        let (counts, cpu) = (self.plane.counts()?, self.plane.cpu()?);
+        while self.finds.try_recv().is_ok() {}
+        let services = self.world.services;
+        let mark = (RATE * SECONDS) as usize;
+        let last = world::other(mark + services);
+        self.lookout.look_for(TypeUrlKind::Endpoints, &last);
+        let begin = Instant::now();
+        for service in 1..services {
+            let address = match service + 1 == services {
+                true => last.clone(),
+                false => world::other(mark + service),
+            };
+            self.world.slice(service, &[address])?;
+        }
+        let written = begin.elapsed();
+        let times = found_by(self.callers.len(), begin, self.finds).await?;
+        sleep(SETTLE).await;
+        let cpu = self.plane.cpu()? - cpu;
+        let now = self.plane.counts()?;
+        Ok(json!({
+            "written_ms": millis(written),
+            "cpu_ms": millis(cpu),
+            "bytes": now.bytes - counts.bytes,
+            "responses": now.responses - counts.responses,
+            "last_ack_ms": times.last().map(|time| millis(*time)),
         }))
     }
 
@@ -147,7 +179,7 @@ impl Storm<'_> {
     async fn new_services(&mut self) -> Result<Value> {
         let all = self.callers.len();
         let mut last = Vec::new();
-        let (mut bytes, mut cpu) = (Vec::new(), Vec::new());
+        let (mut bytes, mut responses, mut cpu) = (Vec::new(), Vec::new(), Vec::new());
         for n in self.world.services..self.world.services + NEW {
             sleep(SETTLE).await;
             let (counts, used) = (self.plane.counts()?, self.plane.cpu()?);
@@ -159,15 +191,19 @@ impl Storm<'_> {
             let times = found_by(all, begin, self.finds).await?;
             sleep(SETTLE).await;
             last.extend(times.last().copied());
-            bytes.push(self.plane.counts()?.bytes - counts.bytes);
+            let now = self.plane.counts()?;
+            bytes.push(now.bytes - counts.bytes);
+            responses.push(now.responses - counts.responses);
             cpu.push(self.plane.cpu()? - used);
         }
         last.sort_unstable();
         bytes.sort_unstable();
+        responses.sort_unstable();
         cpu.sort_unstable();
         Ok(json!({
             "runs": NEW,
             "bytes": bytes[NEW / 2],
+            "responses": responses[NEW / 2],
             "cpu_ms": cpu.iter().map(|cpu| millis(*cpu)).collect::<Vec<_>>(),
             "last_ack_ms": last.iter().map(|time| millis(*time)).collect::<Vec<_>>(),
         }))
@@ -177,16 +213,19 @@ impl Storm<'_> {
 /// The rows of a second table, for people.
 pub(crate) fn table(storms: &[Value]) -> String {
     let mut text = String::from(
-        "| services | proxies | what | CPU, ms | bytes | to last ACK, ms (median, worst) |\n| --- | --- | --- | --- | --- | --- |\n",
+        "| services | proxies | what | CPU, ms | responses | bytes | to last ACK, ms (median, worst) |\n\
+         | --- | --- | --- | --- | --- | --- | --- |\n",
     );
     for storm in storms {
         let (services, proxies) = (&storm["services"], &storm["proxies"]);
         let middle = |list: &Value| list[NEW / 2].as_f64().map_or(0.0, round);
         let (new, churn, back) = (&storm["new_service"], &storm["churn"], &storm["reconnect"]);
+        let whole = &storm["all_services"];
         let rows = [
             (
                 format!("a new service ({NEW} runs)"),
                 middle(&new["cpu_ms"]).to_string(),
+                new["responses"].to_string(),
                 new["bytes"].to_string(),
                 format!(
                     "{}, {}",
@@ -197,18 +236,32 @@ pub(crate) fn table(storms: &[Value]) -> String {
             (
                 format!("{RATE} changes a second for {SECONDS} s (1 run)"),
                 churn["cpu_ms"].to_string(),
+                churn["responses"].to_string(),
                 churn["bytes"].to_string(),
                 format!("{}, {}", churn["last_ack_ms"], churn["last_ack_worst_ms"]),
             ),
             (
+                "all services change at once (1 run)".to_owned(),
+                whole["cpu_ms"].to_string(),
+                whole["responses"].to_string(),
+                whole["bytes"].to_string(),
+                format!(
+                    "{}, of which {} to write it",
+                    whole["last_ack_ms"], whole["written_ms"]
+                ),
+            ),
+            (
                 "all come back (1 run)".to_owned(),
                 back["cpu_ms"].to_string(),
+                back["responses"].to_string(),
                 back["bytes"].to_string(),
                 format!("{} until all are back", back["ms"]),
             ),
         ];
-        for (what, cpu, bytes, last) in rows {
-            text += &format!("| {services} | {proxies} | {what} | {cpu} | {bytes} | {last} |\n");
+        for (what, cpu, responses, bytes, last) in rows {
+            text += &format!(
+                "| {services} | {proxies} | {what} | {cpu} | {responses} | {bytes} | {last} |\n"
+            );
         }
     }
     text

@@ -8,7 +8,7 @@ use catamaran_model::{
 };
 use catamaran_process::Process;
 use catamaran_proxy::envoy::{Beside, Variant, run_beside};
-use catamaran_proxy::{Capture, Config, Role};
+use catamaran_proxy::{AppProbes, Capture, Config, ControlPlaneAddress, Role, resolvers};
 
 use super::control_plane::process_config;
 use crate::context::{Failure, Outcome};
@@ -32,8 +32,8 @@ pub(crate) struct Args {
     #[arg(long)]
     service_account: ServiceAccount,
     /// Where control planes listen, in the order in which to try them.
-    #[arg(long, required = true, value_name = "IP:PORT")]
-    control_plane: Vec<SocketAddr>,
+    #[arg(long, required = true, value_name = "HOST:PORT")]
+    control_plane: Vec<ControlPlaneAddress>,
     /// The roots to trust at first, PEM.
     #[arg(long, value_name = "FILE")]
     root_cert: PathBuf,
@@ -68,6 +68,18 @@ pub(crate) struct Args {
     /// Who is asked for names that are not of the mesh.
     #[arg(long, value_name = "IP:PORT")]
     resolver: Vec<SocketAddr>,
+    /// Where else to find whom to ask for them: the nameservers of a file as /etc/resolv.conf, when no --resolver is said.
+    #[arg(long, value_name = "FILE")]
+    resolv_conf: Option<PathBuf>,
+    /// The workload's probes that kubelet asks for at the health port: a map from /app-health/CONTAINER/livez, readyz or startupz
+    /// to a Kubernetes probe (httpGet, tcpSocket or grpc, and timeoutSeconds).
+    #[arg(
+        long,
+        value_name = "JSON",
+        env = "CATAMARAN_APP_PROBES",
+        hide_env_values = true
+    )]
+    app_probes: Option<String>,
     /// Where the access log goes; standard output when not said.
     #[arg(long, value_name = "FILE")]
     access_log: Option<PathBuf>,
@@ -108,8 +120,21 @@ fn beside(args: &Args) -> Option<Beside> {
     })
 }
 
-fn config(args: Args, role: Role) -> Config {
-    Config {
+fn config(args: Args, role: Role) -> Result<Config, Failure> {
+    let resolvers = match &args.resolv_conf {
+        Some(file) if args.resolver.is_empty() => {
+            // Bytes that are no text stand in lines that are passed over.
+            let read = std::fs::read(file);
+            let read = read.map_err(|error| program(format!("{}: {error}", file.display())))?;
+            resolvers(&String::from_utf8_lossy(&read))
+        }
+        _ => args.resolver,
+    };
+    let app_probes: AppProbes = match &args.app_probes {
+        Some(json) => json.parse().map_err(program)?,
+        None => AppProbes::default(),
+    };
+    Ok(Config {
         role,
         mesh: args.mesh,
         cluster: args.cluster,
@@ -134,9 +159,14 @@ fn config(args: Args, role: Role) -> Config {
             (How::Explicit, address) => address,
         }),
         workers: args.workers.unwrap_or(WORKERS),
-        resolvers: args.resolver,
+        resolvers,
         access_log: args.access_log,
-    }
+        app_probes,
+    })
+}
+
+fn program(error: impl ToString) -> Failure {
+    Failure::Program(error.to_string())
 }
 
 pub(crate) async fn run(args: Args, role: Role) -> Outcome {
@@ -144,11 +174,13 @@ pub(crate) async fn run(args: Args, role: Role) -> Outcome {
         Role::Sidecar => "sidecar",
         Role::Gateway => "gateway",
     };
+    let beside = beside(&args);
+    let config = config(args, role)?;
     let process = Process::start(process_config(name));
-    let started = match beside(&args) {
-        Some(beside) => run_beside(config(args, role), beside, &process).await,
-        None => catamaran_proxy::run(config(args, role), &process).await,
+    let started = match beside {
+        Some(beside) => run_beside(config, beside, &process).await,
+        None => catamaran_proxy::run(config, &process).await,
     };
-    started.map_err(|error| Failure::Program(error.to_string()))?;
+    started.map_err(program)?;
     Ok(ExitCode::from(process.until_stopped().await.exit_code()))
 }

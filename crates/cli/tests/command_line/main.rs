@@ -1,5 +1,7 @@
 //! The binary as scripts use it: exit codes, what is on which output, and the words of errors.
 
+mod netns;
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -277,4 +279,76 @@ fn a_probe_says_how_far_it_came() {
     drop(nobody);
     let probed = run(&["probe", &address], None).exits(0).json();
     assert_eq!(probed["reached"], "no_connection");
+}
+
+#[test]
+fn what_is_captured_can_be_seen_before() {
+    let print = run(
+        &[
+            "proxy",
+            "capture",
+            "--print",
+            "--exclude-inbound-ports",
+            "9090",
+            "--include-outbound-ranges",
+            "10.96.0.0/16, 10.97.0.0/16",
+        ],
+        None,
+    );
+    let rules = print.exits(0).out();
+    for line in [
+        "table ip catamaran {",
+        "    tcp dport { 9090, 15000, 15001, 15006, 15020, 15021, 15053, 15090 } return",
+        "    ip daddr { 10.96.0.0/16, 10.97.0.0/16 } meta l4proto tcp redirect to :15001",
+    ] {
+        assert!(rules.lines().any(|found| found == line), "{line}\n{rules}");
+    }
+    let wrong = run(
+        &["proxy", "capture", "--exclude-inbound-ports", "80,http"],
+        None,
+    );
+    let why = wrong.exits(2).err();
+    assert!(why.contains("\"http\" is no port"), "{why}");
+}
+
+#[test]
+fn a_sidecar_with_probes_that_cannot_be_used_does_not_start_and_shows_no_secret() {
+    let line = "proxy sidecar --mesh mesh-1 --cluster c --namespace default --pod p --service-account s \
+                --control-plane 127.0.0.1:1 --root-cert /nowhere --state /nowhere --admin-socket /nowhere \
+                --capture redirect --address 127.0.0.1";
+    let start = |more: &[&str], probes: &str| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_catamaran"));
+        command.args(line.split_whitespace()).args(more);
+        Run(command
+            .env("CATAMARAN_APP_PROBES", probes)
+            .output()
+            .unwrap())
+    };
+    let probes = r#"{"/app-health/web/livez": {"httpGet": {"port": "s3cret"}}}"#;
+    let why = start(&[], probes).exits(1).err();
+    assert!(
+        why.contains("/app-health/web/livez: httpGet.port is no number"),
+        "{why}"
+    );
+    assert!(!why.contains("s3cret"), "{why}");
+    let why = start(&["--resolv-conf", "/nowhere/at/all"], "")
+        .exits(1)
+        .err();
+    assert!(why.contains("/nowhere/at/all: No such file"), "{why}");
+    let help = run(&["proxy", "sidecar", "--help"], None).exits(0).out();
+    assert!(help.contains("CATAMARAN_APP_PROBES"), "{help}");
+}
+
+#[test]
+fn who_waits_for_a_sidecar_that_is_not_there_is_told_why() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let nobody = listener.local_addr().unwrap().to_string();
+    drop(listener);
+    let waited = run(
+        &["proxy", "wait", "--health", &nobody, "--timeout", "300ms"],
+        None,
+    );
+    let why = waited.exits(6).err();
+    let expected = format!("error: not ready within 300ms: {nobody}: Connection refused");
+    assert!(why.starts_with(&expected), "{why}");
 }

@@ -177,3 +177,110 @@ fn a_write_that_fails_leaves_the_old_file_and_no_litter() {
     write(folder.path(), &cluster(), &empty).unwrap();
     assert_eq!(read(folder.path(), &cluster()).unwrap(), empty);
 }
+
+fn namespace(name: &str, inject: bool) -> Fact {
+    Fact::Namespace(NamespaceFacts {
+        name: Namespace::new(name).unwrap(),
+        inject,
+    })
+}
+
+/// A shard on disk, with every fact gone and every fact again in its journal, one step a fact.
+fn journaled(state: &Path) -> (Base, Vec<SavedShard>) {
+    let base = write(state, &cluster(), &shard()).unwrap();
+    let mut facts: BTreeMap<FactKey, Fact> = (shard().facts.into_iter())
+        .map(|fact| (fact.key(), fact))
+        .collect();
+    let changes = shard().facts.into_iter().flat_map(|fact| {
+        let key = fact.key();
+        [(key.clone(), None), (key, Some(fact))]
+    });
+    let more = [namespace("default", false), namespace("other", true)];
+    let more = more.map(|fact| (fact.key(), Some(fact)));
+    let mut steps = vec![shard()];
+    for (n, (key, fact)) in changes.chain(more).enumerate() {
+        let news = BTreeMap::from([(key.clone(), fact.clone())]);
+        add(state, &cluster(), &base, n == 0, &news).unwrap();
+        match fact {
+            Some(fact) => facts.insert(key, fact),
+            None => facts.remove(&key),
+        };
+        steps.push(SavedShard {
+            revision: Revision(42),
+            facts: facts.values().cloned().collect(),
+        });
+    }
+    (base, steps)
+}
+
+fn by_key(mut shard: SavedShard) -> SavedShard {
+    shard.facts.sort_by_key(Fact::key);
+    shard
+}
+
+#[test]
+fn what_was_added_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, steps) = journaled(folder.path());
+    let last = steps.last().unwrap();
+    assert_eq!(read(folder.path(), &cluster()).unwrap(), *last);
+    assert_eq!(clusters(folder.path()).unwrap(), [cluster()]);
+    remove(folder.path(), &cluster());
+    assert!(folder.path().read_dir().unwrap().next().is_none());
+}
+
+#[test]
+fn a_journal_that_is_torn_anywhere_is_believed_up_to_there() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, steps) = journaled(folder.path());
+    let file = journal_path(folder.path(), &cluster());
+    let whole = std::fs::read(&file).unwrap();
+    for length in 0..whole.len() {
+        std::fs::write(&file, &whole[..length]).unwrap();
+        let lines = whole[..length].iter().filter(|byte| **byte == b'\n');
+        let step = steps[lines.count().saturating_sub(1)].clone();
+        let found = read(folder.path(), &cluster()).unwrap();
+        assert_eq!(by_key(found), by_key(step), "cut at {length}");
+    }
+    for at in (0..whole.len()).step_by(7) {
+        let mut flipped = whole.clone();
+        flipped[at] ^= 1;
+        std::fs::write(&file, &flipped).unwrap();
+        let lines = whole[..at].iter().filter(|byte| **byte == b'\n').count();
+        let step = steps[lines.saturating_sub(1)].clone();
+        let found = read(folder.path(), &cluster()).unwrap();
+        assert_eq!(by_key(found), by_key(step), "bit flipped at {at}");
+    }
+}
+
+#[test]
+fn a_journal_goes_on_from_its_own_file_only() {
+    let folder = tempfile::tempdir().unwrap();
+    let (base, _) = journaled(folder.path());
+    let journal = std::fs::read(journal_path(folder.path(), &cluster())).unwrap();
+    let other = SavedShard {
+        revision: Revision(43),
+        facts: vec![namespace("third", true)],
+    };
+    write(folder.path(), &cluster(), &other).unwrap();
+    assert!(!journal_path(folder.path(), &cluster()).exists());
+    // As if it could not be removed.
+    std::fs::write(journal_path(folder.path(), &cluster()), journal).unwrap();
+    assert_eq!(read(folder.path(), &cluster()).unwrap(), other);
+    // And one that is begun takes the place of what is left over.
+    let base = Base { bytes: 0, ..base };
+    let again = write(folder.path(), &cluster(), &shard()).unwrap();
+    assert_eq!(
+        again.checksum, base.checksum,
+        "the checksum is of the content"
+    );
+    let fact = namespace("fourth", true);
+    let news = BTreeMap::from([(fact.key(), Some(fact.clone()))]);
+    add(folder.path(), &cluster(), &again, true, &news).unwrap();
+    assert!(
+        read(folder.path(), &cluster())
+            .unwrap()
+            .facts
+            .contains(&fact)
+    );
+}

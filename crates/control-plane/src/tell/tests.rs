@@ -34,9 +34,10 @@ impl Bench {
             teller: Teller {
                 engine: Engine::new(Arc::new(Snapshot::empty())),
                 places: Places::new(local.clone()),
-                revision: Arc::from(""),
+                revision: Arc::new(Mutex::new(Arc::from(""))),
                 streams: BTreeMap::new(),
-                listening: BTreeMap::new(),
+                shelves: BTreeMap::new(),
+                saying: BTreeMap::new(),
                 of_workload: BTreeMap::new(),
                 quarantines: BTreeMap::new(),
                 waiting: Vec::new(),
@@ -73,18 +74,27 @@ impl Bench {
             .map(|id| (id, slot))
     }
 
+    /// What a stream finds.
+    fn up(&self, stream: &Stream) -> ResourceSet {
+        let mut set = ResourceSet::default();
+        for label in &stream.labels {
+            set.put_shared(label.0, self.teller.shelves[label].shelf.now());
+        }
+        set
+    }
+
     /// What every stream is told is what the translation says.
     fn check(&self) {
         for stream in self.teller.streams.values() {
             let snapshot = self.teller.engine.snapshot();
             let (oracle, _) = catamaran_translate::translate(snapshot, &stream.audience);
-            assert_eq!(*stream.set, oracle);
+            assert_eq!(self.up(stream), oracle);
         }
     }
 }
 
 /// A stream's end that asked for all clusters and for the endpoints of one service.
-fn session(slot: &Slot, endpoints: &str) -> ServerSession {
+fn session(slot: &Arc<Slot>, endpoints: &str) -> ServerSession {
     let current = slot.take().current.unwrap();
     let mut session = ServerSession::new(
         Protocol::Delta,
@@ -103,7 +113,7 @@ fn session(slot: &Slot, endpoints: &str) -> ServerSession {
         (TypeUrlKind::Endpoints, vec![endpoints]),
     ] {
         session.step(Input::Delta(ask(kind, &names)), Timestamp(0));
-        slot.note_interest(kind, &session);
+        slot.note_interest(kind, &mut session);
     }
     session
 }
@@ -161,12 +171,16 @@ fn a_mailbox_holds_the_latest_only() {
         bench.change(pods("helloworld", &[last], None));
     }
     let current = slot.take().current.unwrap();
-    assert!(matches!(&current.changed, Changed::Only(keys) if keys.len() == 1));
-    assert!(Arc::ptr_eq(
-        &current.set,
-        &bench.teller.streams.values().next().unwrap().set
-    ));
+    let up = bench.up(bench.teller.streams.values().next().unwrap());
+    assert!(
+        TypeUrlKind::ALL
+            .iter()
+            .all(|kind| current.set.shares(&up, *kind))
+    );
     assert!(slot.take().current.is_none());
+    bench.change(pods("helloworld", &[50], None));
+    let current = slot.take().current.unwrap();
+    assert!(matches!(&current.changed, Changed::Only(keys) if keys.len() == 1));
 }
 
 #[test]
@@ -179,7 +193,7 @@ fn proxies_that_hear_the_same_share_it_before_and_after_a_change() {
             .teller
             .streams
             .values()
-            .map(|stream| stream.set.shared(kind))
+            .map(|stream| bench.up(stream).shared(kind))
             .collect();
         Arc::ptr_eq(&maps[0], &maps[1])
     };
@@ -273,6 +287,43 @@ fn a_refused_version_is_told_to_those_alike_and_forgotten_with_its_content() {
 }
 
 #[test]
+fn who_asks_for_the_same_shares_the_names_and_leaves_nothing_behind() {
+    let mut bench = two_services();
+    let opened = ["sleep-1", "sleep-2"].map(|pod| bench.open(proxy(pod, "sleep")).unwrap());
+    let [mut one, mut other] = [&opened[0].1, &opened[1].1].map(|slot| session(slot, SLEEP));
+    let names = |session: &ServerSession| {
+        let (_, names) = session.interest(TypeUrlKind::Endpoints).unwrap();
+        names.clone()
+    };
+    assert!(Arc::ptr_eq(&names(&one), &names(&other)));
+    let ask = |name: &str| {
+        Input::Delta(DeltaDiscoveryRequest {
+            type_url: TypeUrlKind::Endpoints.url().into(),
+            resource_names_subscribe: vec![name.into()],
+            ..Default::default()
+        })
+    };
+    one.step(ask(HELLOWORLD), Timestamp(1));
+    opened[0].1.note_interest(TypeUrlKind::Endpoints, &mut one);
+    assert_eq!(names(&one).len(), 2);
+    assert_eq!(names(&other).len(), 1, "what one asks for is not another's");
+    bench.change(pods("helloworld", &[12], None));
+    assert!(is_woken(&opened[0].1) && !is_woken(&opened[1].1));
+    other.step(ask(HELLOWORLD), Timestamp(1));
+    opened[1]
+        .1
+        .note_interest(TypeUrlKind::Endpoints, &mut other);
+    assert!(Arc::ptr_eq(&names(&one), &names(&other)));
+    let shelves: Vec<Arc<Shelf>> = (bench.teller.shelves.values())
+        .map(|filled| filled.shelf.clone())
+        .collect();
+    for (id, _) in opened {
+        bench.teller.handle(Order::Close(id));
+    }
+    assert!(shelves.iter().all(|shelf| shelf.is_unheard()));
+}
+
+#[test]
 fn streams_wait_for_the_first_view_and_leave_nothing_behind() {
     let mut bench = Bench::new([]);
     let slot = Arc::new(Slot::new(proxy("sleep-1", "sleep")));
@@ -289,7 +340,8 @@ fn streams_wait_for_the_first_view_and_leave_nothing_behind() {
         bench.teller.handle(Order::Close(id));
         bench.teller.handle(Order::Close(id));
     }
-    assert!(bench.teller.streams.is_empty() && bench.teller.listening.is_empty());
+    assert!(bench.teller.streams.is_empty() && bench.teller.shelves.is_empty());
+    assert!(bench.teller.saying.is_empty());
     assert!(bench.teller.of_workload.is_empty() && bench.teller.known().is_empty());
 }
 

@@ -157,8 +157,6 @@ pub struct Http {
     pub stream_idle_timeout: Option<Duration>,
     /// How long a whole request may take to come in.
     pub request_timeout: Option<Duration>,
-    /// How long the head of a request may take to come in.
-    pub headers_timeout: Option<Duration>,
     /// How long a connection may be idle.
     pub idle_timeout: Option<Duration>,
     /// The most that a head may be, in KiB; Envoy's default is 60.
@@ -651,6 +649,12 @@ impl Http {
             append_local_overload,
             forward_proto_config,
         );
+        let headers_timeout = span_or(
+            http.request_headers_timeout,
+            "request_headers_timeout",
+            None,
+        )?;
+        unset(headers_timeout.is_some(), "request_headers_timeout")?;
         unset(
             http.add_proxy_protocol_connection_state == Some(true),
             "add_proxy_protocol_connection_state",
@@ -756,11 +760,6 @@ impl Http {
                 Some(STREAM_IDLE_TIMEOUT),
             )?,
             request_timeout: span_or(http.request_timeout, "request_timeout", None)?,
-            headers_timeout: span_or(
-                http.request_headers_timeout,
-                "request_headers_timeout",
-                None,
-            )?,
             idle_timeout,
             max_head_kib,
             websocket: websocket.contains(&true),

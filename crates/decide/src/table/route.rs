@@ -61,6 +61,7 @@ pub(crate) enum Action {
 pub(crate) struct RouteForward {
     pub(crate) clusters: WeightedClusters,
     pub(crate) timeout: Option<Duration>,
+    /// In place of the chain's; zero is none.
     pub(crate) idle_timeout: Option<Duration>,
     pub(crate) retry: Option<Arc<RetryPolicy>>,
     pub(crate) not_found: u16,
@@ -760,7 +761,7 @@ impl RouteForward {
                 (Some(a), Some(b)) => Some(a.min(b)),
                 (a, b) => a.or(b),
             },
-            idle_timeout: span_or(action.idle_timeout, "idle_timeout", None)?,
+            idle_timeout: span(action.idle_timeout, "idle_timeout")?,
             retry,
             not_found,
         })

@@ -252,6 +252,7 @@ fn local_facts() -> BTreeMap<FactKey, Fact> {
         folder: dir.path().into(),
         cluster: name,
         generation: WatchGeneration(1),
+        work: std::sync::Arc::default(),
         loopback: false,
     });
     let observed = reader.look(false);

@@ -4,6 +4,32 @@ use std::os::unix::fs::symlink;
 const ACCOUNT: &str = "apiVersion: v1\nkind: ServiceAccount\nmetadata: {name: sleep}\n";
 const SERVICE: &str = "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{name: http, port: 80}]}\n";
 
+impl Folder {
+    /// What [`Folder::objects`] and [`Folder::problems`] say, from every file again.
+    pub(crate) fn judged(&self) -> (BTreeMap<ObjectKey, Arc<Object>>, Vec<Problem>) {
+        let mut all: BTreeMap<ObjectKey, Arc<Object>> = BTreeMap::new();
+        let mut first: BTreeMap<&ObjectKey, &Name> = BTreeMap::new();
+        let mut problems = self.folder_problems.clone();
+        for (name, file) in &self.files {
+            problems.extend(file.problems.iter().cloned());
+            for (key, (object, line)) in &file.objects {
+                let winner = *first.entry(key).or_insert(name);
+                if winner != name {
+                    let reason = format!(
+                        "it is in {} too, which counts",
+                        self.shown(winner).display()
+                    );
+                    problems.push(self.problem_of(name, *line, key, reason));
+                }
+                all.entry(key.clone()).or_insert_with(|| object.clone());
+            }
+        }
+        problems.sort();
+        problems.truncate(MAX_PROBLEMS);
+        (all, problems)
+    }
+}
+
 struct Tree {
     tmp: tempfile::TempDir,
     folder: Folder,
@@ -310,6 +336,90 @@ fn a_folder_that_is_not_there_forgets_nothing() {
 }
 
 #[test]
+fn yaml_has_the_last_word_on_json() {
+    let good = r#"{"apiVersion": "v1", "kind": "Service", "metadata": {"name": "web"}, "spec": {"ports": [{"port": 80}]}}"#;
+    let twice = good.replace(
+        r#""name": "web""#,
+        r#""name": "web", "labels": {"a": "1", "a": "2"}"#,
+    );
+    let cut = &good[..good.len() - 9];
+    let kind = |text: &str| documents(text, Holds::Manifests).unwrap().remove(0).content;
+    assert!(matches!(kind(good), Content::Object(key, _) if key.name == "web"));
+    assert!(
+        matches!(kind(&twice), Content::Unreadable(..)),
+        "JSON's reader takes the last"
+    );
+    assert!(matches!(kind(cut), Content::Unreadable(..)));
+}
+
+#[test]
+fn names_sort_as_paths_do() {
+    let paths = [
+        "a",
+        "a/b.yaml",
+        "a/c/d.yaml",
+        "a-b.yaml",
+        "a.yaml",
+        "ab/a.yaml",
+        "b/a.yaml",
+    ];
+    let root = Path::new("/r");
+    let mut by_path: Vec<PathBuf> = paths.iter().map(|path| root.join(path)).collect();
+    by_path.sort();
+    let mut by_name: Vec<Name> = (paths.iter().rev())
+        .map(|path| Name::below(root, &root.join(path)).unwrap())
+        .collect();
+    by_name.sort();
+    let by_name: Vec<PathBuf> = by_name.iter().map(|name| name.path(root)).collect();
+    assert_eq!(by_name, by_path);
+    for other in ["/r", "/other/a.yaml", "/r/../a.yaml"] {
+        assert_eq!(Name::below(root, Path::new(other)), None, "{other}");
+    }
+}
+
+#[test]
+fn a_named_file_is_looked_at_alone() {
+    let mut tree = Tree::new();
+    for n in 0..30 {
+        tree.write(
+            &format!("{n}.yaml"),
+            SERVICE.replace("web", &format!("web-{n}")),
+        );
+    }
+    tree.folder.scan().unwrap();
+    let before = tree.folder.looked();
+    tree.write("7.yaml", SERVICE.replace("web", "seven"));
+    let touched = tree.folder.look([tree.path("7.yaml").as_path()]).unwrap();
+    let keys: Vec<String> = touched.keys.iter().map(ToString::to_string).collect();
+    assert_eq!(keys, ["Service default/seven", "Service default/web-7"]);
+    assert!(!touched.unclear);
+    let after = tree.folder.looked();
+    assert_eq!(
+        (after.named - before.named, after.scanned),
+        (1, before.scanned)
+    );
+}
+
+#[test]
+fn what_is_more_than_a_file_takes_a_look_at_everything() {
+    let mut tree = Tree::new();
+    tree.write("sub/a.yaml", SERVICE);
+    tree.write("b.yaml", ACCOUNT);
+    tree.folder.scan().unwrap();
+    let mut unclear = |name: &str| {
+        let path = tree.tmp.path().join("objects").join(name);
+        tree.folder.look([path.as_path()]).unwrap().unclear
+    };
+    assert!(unclear("sub"), "a folder may have come with files in it");
+    assert!(unclear("gone"), "it may have been a folder");
+    assert!(!unclear("b.yaml") && !unclear("sub/a.yaml"));
+    assert!(!unclear(".hidden/a.yaml") && !unclear(".b.yaml"));
+    fs::remove_file(tree.tmp.path().join("objects/sub/a.yaml")).unwrap();
+    assert!(!unclear("sub/a.yaml"));
+    assert_eq!(tree.folder.objects().len(), 1);
+}
+
+#[test]
 fn two_thousand_files_are_read_once() {
     let mut tree = Tree::new();
     for n in 0..2000 {
@@ -330,7 +440,7 @@ fn two_thousand_files_are_read_once() {
     tree.folder.scan().unwrap();
     assert!(!tree.folder.unsettled());
     let started = std::time::Instant::now();
-    assert!(!tree.folder.scan().unwrap());
+    assert!(tree.folder.scan().unwrap().is_empty());
     let took = started.elapsed();
     assert!(
         took < Duration::from_millis(500),

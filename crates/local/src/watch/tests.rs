@@ -1,4 +1,9 @@
+mod judge;
+
 use std::fs;
+
+use catamaran_model::NetworkId;
+use catamaran_registry::Fact;
 
 use super::*;
 use crate::fleet::{ClusterDir, FleetDir, Isolation};
@@ -75,6 +80,7 @@ fn watched(dir: &ClusterDir) -> Watched {
         cluster: dir.name().clone(),
         generation: WatchGeneration(1),
         loopback: false,
+        work: Arc::default(),
     }
 }
 
@@ -286,4 +292,184 @@ async fn a_change_is_told_without_being_asked_for() {
     drop(changes);
     let ends = tokio::time::timeout(Duration::from_secs(20), watching);
     ends.await.expect("a watch without a reader ends").unwrap();
+}
+
+impl Cluster {
+    /// As a node writes: beside, and then renamed.
+    fn rename_in(&self, name: &str, text: &str) {
+        crate::atomic::write(&self.dir.path().join(name), text.as_bytes(), 0o644).unwrap();
+    }
+
+    /// A service with a pod and a slice, whole.
+    fn hello(&self, n: usize, ip: &str) -> PathBuf {
+        let name = format!("hello-{n}");
+        let slice = format!("status/EndpointSlice/default/{name}.json");
+        self.rename_in(
+            &format!("status/Pod/default/{name}.json"),
+            &format!(r#"{{"apiVersion": "v1", "kind": "Pod", "metadata": {{"name": "{name}"}}, "spec": {{"serviceAccountName": "hello"}}}}"#),
+        );
+        self.rename_in(
+            &slice,
+            &format!(
+                r#"{{"apiVersion": "discovery.k8s.io/v1", "kind": "EndpointSlice", "metadata": {{"name": "{name}", "labels": {{"kubernetes.io/service-name": "{name}"}}}}, "ports": [{{"name": "http", "port": 5000}}], "endpoints": [{{"addresses": ["{ip}"], "targetRef": {{"kind": "Pod", "name": "{name}"}}}}]}}"#
+            ),
+        );
+        self.dir.path().join(slice)
+    }
+}
+
+#[test]
+fn a_change_costs_the_same_among_few_and_many() {
+    let cost = |many: usize| {
+        let mut c = Cluster::new();
+        for n in 0..many {
+            c.hello(n, "10.1.1.10");
+        }
+        c.look();
+        let work = c.reader.what.work.clone();
+        let count = || [&work.named, &work.scanned, &work.made].map(|n| n.load(Ordering::Relaxed));
+        let before = count();
+        let slice = c.hello(0, "10.1.1.11");
+        let observed = c.reader.look_at(&BTreeSet::from([slice]));
+        let said: Vec<String> = observed.iter().map(words).collect();
+        assert_eq!(said, ["slice default/hello-0: 10.1.1.11 Ready Plain"]);
+        let after = count();
+        [0, 1, 2].map(|n| after[n] - before[n])
+    };
+    assert_eq!(cost(3), [1, 0, 1], "one file, none of the others, one fact");
+    assert_eq!(cost(300), cost(3));
+}
+
+#[tokio::test]
+async fn a_watch_looks_at_what_is_named_and_at_once() {
+    const FILES: u64 = 400;
+    const CHANGES: u64 = 40;
+    let c = Cluster::new();
+    for n in 0..FILES / 2 {
+        c.hello(n as usize, "10.1.1.10");
+    }
+    let what = watched(&c.dir);
+    let work = what.work.clone();
+    let (out, mut changes) = mpsc::channel(1);
+    let (problems, _) = tokio::sync::watch::channel(Vec::new());
+    let watching = tokio::spawn(watch(what, out, problems));
+    let mut next = async || {
+        let soon = tokio::time::timeout(Duration::from_secs(20), changes.recv());
+        words(&soon.await.expect("a change is told").unwrap().what)
+    };
+    while next().await != "Listed" {}
+    let begin = Instant::now();
+    for n in 0..CHANGES {
+        c.hello(0, &format!("10.1.2.{}", 1 + n));
+        let told = next().await;
+        assert_eq!(
+            told,
+            format!("slice default/hello-0: 10.1.2.{} Ready Plain", 1 + n)
+        );
+    }
+    let seconds = begin.elapsed().as_secs();
+    let [named, scanned, made] =
+        [&work.named, &work.scanned, &work.made].map(|n| n.load(Ordering::Relaxed));
+    let scans = 3 + seconds / RESCAN.as_secs();
+    assert!(
+        scanned <= FILES * scans,
+        "{scanned} files in {seconds} s for {CHANGES} changes"
+    );
+    // Two files a change, each once more when it has settled; and all of them once in the beginning, when they are young.
+    assert!(named <= FILES + CHANGES * 6, "{named} files were named");
+    assert!(made <= FILES + CHANGES * 2, "{made} facts were made");
+    drop(changes);
+    watching.await.unwrap();
+}
+
+#[tokio::test]
+async fn what_is_named_by_nobody_is_found_all_the_same() {
+    let c = Cluster::new();
+    c.hello(0, "10.1.1.10");
+    let (out, mut changes) = mpsc::channel(1);
+    let (problems, _) = tokio::sync::watch::channel(Vec::new());
+    let watching = tokio::spawn(watch(watched(&c.dir), out, problems));
+    let mut next = async || {
+        let soon = tokio::time::timeout(Duration::from_secs(20), changes.recv());
+        words(&soon.await.expect("a change is told").unwrap().what)
+    };
+    while next().await != "Listed" {}
+    // A whole folder comes with files in it: its name is told, and not theirs.
+    let (away, there) = (
+        c.dir.path().join("away"),
+        c.dir.path().join("status/EndpointSlice"),
+    );
+    fs::rename(&there, &away).unwrap();
+    assert!(next().await.starts_with("delete Slice"));
+    fs::rename(&away, &there).unwrap();
+    assert_eq!(next().await, "slice default/hello-0: 10.1.1.10 Ready Plain");
+    // What was watched is another folder now.
+    let status = c.dir.path().join("status");
+    fs::rename(&status, c.dir.path().join("old")).unwrap();
+    fs::create_dir(&status).unwrap();
+    let told = next().await;
+    assert!(told == "Lost" || told.starts_with("delete Slice"), "{told}");
+    c.hello(0, "10.1.1.12");
+    while !next().await.contains("10.1.1.12") {}
+    // And is watched as the one before was.
+    c.hello(0, "10.1.1.13");
+    while !next().await.contains("10.1.1.13") {}
+    drop(changes);
+    watching.await.unwrap();
+}
+
+#[test]
+fn news_is_sorted_by_how_sure_it_is() {
+    use notify::event::{AccessKind, AccessMode, CreateKind, DataChange, ModifyKind, RenameMode};
+    use notify::{Event, EventKind};
+    let roots = ["/c/objects", "/c/status"].map(PathBuf::from);
+    let heard = Heard::default();
+    let hear = |kind, path: &str| {
+        heard.hear(&roots, Ok(Event::new(kind).add_path(path.into())));
+        heard.take()
+    };
+    let to = EventKind::Modify(ModifyKind::Name(RenameMode::To));
+    let from = EventKind::Modify(ModifyKind::Name(RenameMode::From));
+    let data = EventKind::Modify(ModifyKind::Data(DataChange::Any));
+    let of = |path: &str| BTreeSet::from([PathBuf::from(path)]);
+    assert_eq!(
+        hear(to, "/c/status/Pod/a/b.json").whole,
+        of("/c/status/Pod/a/b.json")
+    );
+    assert_eq!(
+        hear(data, "/c/status/Pod/a/b.json").other,
+        of("/c/status/Pod/a/b.json")
+    );
+    assert_eq!(
+        hear(from, "/c/status/Pod/a/b.json").other,
+        of("/c/status/Pod/a/b.json")
+    );
+    assert!(hear(to, "/c/status/Pod").everything, "it may be a folder");
+    assert!(hear(EventKind::Create(CreateKind::Folder), "/c/status/Pod/a").everything);
+    assert!(hear(from, "/c/status").blind);
+    for (kind, path) in [
+        (data, "/c/status/Pod/a/.b.json.7"),
+        (to, "/c/objects/.git/a.yaml"),
+        (
+            EventKind::Access(AccessKind::Open(AccessMode::Any)),
+            "/c/status/a.json",
+        ),
+    ] {
+        assert!(hear(kind, path).is_empty(), "{kind:?} {path}");
+    }
+    heard.hidden_too.store(true, Ordering::Relaxed);
+    assert!(
+        !hear(data, "/c/objects/.real/a.yaml").is_empty(),
+        "a link may lead there"
+    );
+    let mut lost = Event::new(EventKind::Other);
+    lost = lost.set_flag(notify::event::Flag::Rescan);
+    heard.hear(&roots, Ok(lost));
+    assert!(heard.take().everything);
+    for n in 0..2_000 {
+        let path = format!("/c/status/{n}.json").into();
+        heard.hear(&roots, Ok(Event::new(to).add_path(path)));
+    }
+    let much = heard.take();
+    assert!(much.everything && much.whole.len() <= 1_024);
 }

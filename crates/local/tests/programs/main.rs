@@ -11,6 +11,7 @@ use catamaran_local::fleet::FleetDir;
 use catamaran_local::{helloworld, launch, node};
 use catamaran_model::ClusterId;
 
+mod capture;
 mod fleet;
 mod netns;
 mod process;
@@ -72,7 +73,7 @@ async fn terminated() {
 
 /// Understands what is needed of the usual arguments: names, `--skip NAME`, `--exact`, `--list`.
 fn run_tests(args: &[String]) -> ExitCode {
-    let tests: Vec<Test> = [process::TESTS, netns::TESTS].concat();
+    let tests: Vec<Test> = [process::TESTS, netns::TESTS, capture::TESTS].concat();
     let (mut filters, mut skips, mut exact) = (Vec::new(), Vec::new(), false);
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {

@@ -32,6 +32,10 @@ pub(crate) const TESTS: &[Test] = &[
         pods_outlive_the_node,
     ),
     (
+        "process::a_node_that_is_dying_does_not_keep_the_next_from_starting",
+        a_node_that_is_dying_does_not_keep_the_next_from_starting,
+    ),
+    (
         "process::a_cluster_that_was_killed_comes_back",
         a_cluster_that_was_killed_comes_back,
     ),
@@ -208,6 +212,28 @@ fn pods_outlive_the_node() {
         service,
         "its virtual address is stable"
     );
+    fleet.down();
+}
+
+/// A node that was just killed is alive until the system has cleared it away; the start that meets it then must not take it
+/// for one that will answer.
+fn a_node_that_is_dying_does_not_keep_the_next_from_starting() {
+    let fleet = Fleet::new(Isolation::Process);
+    let c = fleet.cluster("c1", "network1");
+    let program = std::env::current_exe().unwrap();
+    let mut dying = std::process::Command::new("sleep")
+        .arg("0.5")
+        .spawn()
+        .unwrap();
+    let record = Running::of(dying.id() as i32).unwrap();
+    c.make_folders().unwrap();
+    record.write(&c.node_record()).unwrap();
+    fleet
+        .block(lifecycle::start_cluster(&c, &program, PATIENCE))
+        .unwrap();
+    dying.wait().unwrap();
+    let node = Running::read(&c.node_record()).unwrap();
+    assert!(node.alive() && node != record);
     fleet.down();
 }
 

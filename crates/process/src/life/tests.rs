@@ -48,6 +48,39 @@ async fn a_task_that_does_not_end_is_dropped_after_the_drain_time() {
     assert_eq!(before.elapsed().as_secs(), 10);
 }
 
+#[tokio::test(start_paused = true)]
+async fn the_last_tasks_answer_until_the_others_have_ended() {
+    let process = Process::start(Config::quiet("test"));
+    let (stopping, drained) = (process.stopping(), process.drained());
+    process.run("traffic", async move {
+        stopping.wait().await;
+        tokio::time::sleep(Duration::from_secs(4)).await;
+        Ok::<(), &str>(())
+    });
+    let (tell, told) = tokio::sync::oneshot::channel();
+    process.run_to_the_end("health", async move {
+        drained.wait().await;
+        let _ = tell.send(tokio::time::Instant::now());
+        Ok::<(), &str>(())
+    });
+    process.run_to_the_end("stuck", async {
+        std::future::pending::<Result<(), &str>>().await
+    });
+    process.stop("enough");
+    let before = tokio::time::Instant::now();
+    assert_eq!(process.until_stopped().await, End::Asked("enough".into()));
+    assert_eq!((told.await.unwrap() - before).as_secs(), 4);
+    assert_eq!(before.elapsed().as_secs(), 5, "a second for what is stuck");
+}
+
+#[tokio::test]
+async fn a_last_task_that_fails_stops_the_process_too() {
+    let process = Process::start(Config::quiet("test"));
+    process.run_to_the_end("health", async { Err::<(), _>("no socket") });
+    let end = process.until_stopped().await;
+    assert_eq!(end, End::Failed("health: no socket".into()));
+}
+
 #[tokio::test]
 async fn metrics_are_text_with_their_own_sources() {
     let process = Process::start(Config::quiet("test"));

@@ -3,7 +3,7 @@
 use std::cell::{Cell, OnceCell};
 use std::collections::BTreeMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -61,7 +61,11 @@ enum Door {
 
 /// The sockets that are wanted.
 fn wanted(settings: &Settings, table: &Table) -> BTreeMap<SocketAddr, Door> {
-    let any = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
+    // Captured connections are of the family of the pod's address.
+    let any = match settings.address {
+        IpAddr::V4(_) => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        IpAddr::V6(_) => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+    };
     let mut doors = BTreeMap::new();
     if settings.listeners {
         let bound = table.listeners().into_iter().filter(|l| l.is_bound());
@@ -570,5 +574,27 @@ mod tests {
         }
         let size = of(admit);
         assert!(size <= 2560, "{size} bytes");
+    }
+
+    #[test]
+    fn captured_connections_are_awaited_in_the_family_of_the_pod_s_address() {
+        for (address, expected) in [
+            ("192.0.2.2", ["0.0.0.0:15001", "0.0.0.0:15006"]),
+            ("2001:db8::2", ["[::]:15001", "[::]:15006"]),
+        ] {
+            let settings = Settings {
+                role: Role::Sidecar,
+                capture: Capture::Redirect,
+                listeners: false,
+                address: address.parse().unwrap(),
+                own: crate::report::Party::unknown(),
+                workers: 1,
+                drain: std::time::Duration::ZERO,
+                remote: super::super::Remote::default(),
+            };
+            let doors = wanted(&settings, &Table::default());
+            let found: Vec<String> = doors.keys().map(ToString::to_string).collect();
+            assert_eq!(found, expected);
+        }
     }
 }

@@ -12,6 +12,8 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::patience::Patience;
+
 /// Bytes of a request's body that are kept, so that it can be sent again, until the head of an answer comes.
 pub(crate) const REPLAY_LIMIT: usize = 64 * 1024;
 
@@ -27,6 +29,9 @@ pub(crate) enum BodyError {
     /// The answer was not whole when its time was over.
     #[error("the answer was not whole in time")]
     Slow,
+    /// Nothing moved.
+    #[error("nothing moved for the idle time")]
+    Idle,
 }
 
 /// The body of one request, and what is kept of it.
@@ -34,6 +39,7 @@ pub(crate) struct Original<B = Incoming> {
     inner: RefCell<Inner<B>>,
     /// Bytes that came from the caller.
     received: Cell<u64>,
+    patience: Option<Rc<Patience>>,
 }
 
 struct Inner<B> {
@@ -52,8 +58,11 @@ struct Inner<B> {
 
 impl<B: Body<Data = Bytes>> Original<B> {
     /// Takes a caller's body. With `keep`, it can be sent again while it is small.
-    pub(crate) fn new(source: B, keep: bool) -> Rc<Self> {
+    pub(crate) fn new(source: B, keep: bool, patience: Option<Rc<Patience>>) -> Rc<Self> {
         let ended = source.is_end_stream();
+        if let Some(patience) = patience.as_ref().filter(|_| ended) {
+            patience.came_whole();
+        }
         let total = source.size_hint().exact();
         let keep = keep && total.is_none_or(|total| total <= REPLAY_LIMIT as u64);
         Rc::new(Original {
@@ -70,6 +79,7 @@ impl<B: Body<Data = Bytes>> Original<B> {
                 total,
             }),
             received: Cell::new(0),
+            patience,
         })
     }
 
@@ -152,6 +162,9 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for Sent<B> {
             Poll::Pending => return Poll::Pending,
             Poll::Ready(None) => {
                 inner.ended = true;
+                if let Some(patience) = &original.patience {
+                    patience.came_whole();
+                }
                 return Poll::Ready(None);
             }
             Poll::Ready(Some(Err(error))) => {
@@ -182,6 +195,12 @@ impl<B: Body<Data = Bytes, Error = hyper::Error> + Unpin> Body for Sent<B> {
             inner.ended = true;
             inner.trailers = Some(trailers.clone());
             this.trailers_sent = true;
+        }
+        if let Some(patience) = &original.patience {
+            match inner.ended {
+                true => patience.came_whole(),
+                false => patience.touch(),
+            }
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -225,18 +244,25 @@ pub(crate) struct Carried<E: Ending> {
     body: Incoming,
     bytes: u64,
     deadline: Option<Instant>,
+    patience: Option<Rc<Patience>>,
     /// Made when there is something to wait for, which seldom is.
     alarm: Option<Pin<Box<Sleep>>>,
     ending: Option<E>,
 }
 
 impl<E: Ending> Answer<E> {
-    /// Hands on `body` until `deadline` and tells `ending` about it.
-    pub(crate) fn carried(body: Incoming, deadline: Option<Instant>, ending: E) -> Self {
+    /// Hands on `body` until `deadline`, or until `patience` ends, and tells `ending` about it.
+    pub(crate) fn carried(
+        body: Incoming,
+        deadline: Option<Instant>,
+        patience: Option<Rc<Patience>>,
+        ending: E,
+    ) -> Self {
         let mut carried = Carried {
             body,
             bytes: 0,
             deadline,
+            patience,
             alarm: None,
             ending: Some(ending),
         };
@@ -247,6 +273,31 @@ impl<E: Ending> Answer<E> {
             return Answer::Text(None);
         }
         Answer::Carried(Box::new(carried))
+    }
+}
+
+impl<E: Ending> Carried<E> {
+    /// Waits for the end of its time. The alarm may be too early, when something moved since it was set; then it is set anew.
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        loop {
+            let idle = self.patience.as_ref().and_then(|patience| patience.end());
+            let (until, error) = match (self.deadline, idle) {
+                (None, None) => return Poll::Pending,
+                (Some(deadline), idle) if idle.is_none_or(|idle| deadline <= idle) => {
+                    (deadline, BodyError::Slow)
+                }
+                (_, Some(idle)) => (idle, BodyError::Idle),
+                (Some(deadline), None) => (deadline, BodyError::Slow),
+            };
+            let alarm = self
+                .alarm
+                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(until)));
+            ready!(alarm.as_mut().poll(cx));
+            if alarm.deadline() >= until {
+                return Poll::Ready(error);
+            }
+            alarm.as_mut().reset(until);
+        }
     }
 }
 
@@ -276,14 +327,8 @@ where
             .poll_frame(cx)
             .map_err(BodyError::from);
         if polled.is_pending() {
-            let Some(deadline) = carried.deadline else {
-                return Poll::Pending;
-            };
-            let alarm = carried
-                .alarm
-                .get_or_insert_with(|| Box::pin(tokio::time::sleep_until(deadline)));
-            ready!(alarm.as_mut().poll(cx));
-            polled = Poll::Ready(Some(Err(BodyError::Slow)));
+            let error = ready!(carried.poll_over(cx));
+            polled = Poll::Ready(Some(Err(error)));
         }
         let mut grpc = None;
         let end = match &polled {
@@ -296,6 +341,9 @@ where
                 false
             }
             Poll::Ready(Some(Ok(frame))) => {
+                if let Some(patience) = &carried.patience {
+                    patience.touch();
+                }
                 if let Some(chunk) = frame.data_ref() {
                     carried.bytes += chunk.len() as u64;
                     carried.body.is_end_stream()

@@ -39,6 +39,7 @@ use super::head::{
     X_REQUEST_ID, remove_hop, says_close,
 };
 use super::linger::Linger;
+use super::patience::Patience;
 use super::pool::{
     CONNECTION_WINDOW, FRAME, Far, HEAD_LIMIT, Lease, LeaseError, OnThisThread, STREAM_WINDOW,
     SendError, Shape,
@@ -502,6 +503,7 @@ impl Ending for Box<Told> {
         self.sent = bytes;
         let (outcome, flag) = match error {
             BodyError::Slow => (Outcome::Timeout, Flags::UPSTREAM_SLOW),
+            BodyError::Idle => (Outcome::Abandoned, Flags::IDLE),
             _ => (Outcome::ResetAfterHeaders, Flags::UPSTREAM_ENDED),
         };
         self.flag(flag);
@@ -614,6 +616,7 @@ async fn carry(
         tried: Vec::new(),
         lost: Flags::NONE,
         deadline: None,
+        patience: None,
     };
     let mut response = match exchange.run(way, &mut told).await {
         Ok(found) => found,
@@ -641,8 +644,8 @@ async fn carry(
     if told.version != Version::HTTP_2 {
         *response.version_mut() = Version::HTTP_11;
     }
-    let deadline = exchange.deadline;
-    response.map(|body| Answer::carried(body, deadline, told))
+    let (deadline, patience) = (exchange.deadline, exchange.patience);
+    response.map(|body| Answer::carried(body, deadline, patience, told))
 }
 
 /// A request that ends without an upstream's answer, and what it is answered.
@@ -667,6 +670,7 @@ struct Exchange<'a> {
     /// How the last attempt failed.
     lost: Flags,
     deadline: Option<Instant>,
+    patience: Option<Rc<Patience>>,
 }
 
 impl Exchange<'_> {
@@ -707,6 +711,10 @@ impl Exchange<'_> {
             told.far = None;
             if self.deadline.is_none() {
                 self.deadline = forward.timeouts.request.map(|time| told.began + time);
+            }
+            if told.attempts == 1 {
+                let times = &forward.timeouts;
+                self.patience = Patience::of(told.began, times.idle, times.whole);
             }
             let address = forward.endpoint.address;
             let mut in_flight = worker.begin(forward);
@@ -760,6 +768,7 @@ impl Exchange<'_> {
             }
             let status = match failure.outcome {
                 Outcome::Timeout => StatusCode::GATEWAY_TIMEOUT,
+                _ if failure.flags == Flags::IDLE => self.out_of_patience(),
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             let body = Bytes::from(format!("{}: {}\n", told.flags, failure.text));
@@ -820,6 +829,18 @@ impl Exchange<'_> {
         }
     }
 
+    /// Whose silence it was: the caller's who had not sent everything, or the upstream's.
+    fn out_of_patience(&self) -> StatusCode {
+        match self
+            .patience
+            .as_ref()
+            .is_some_and(|patience| patience.is_whole())
+        {
+            true => StatusCode::GATEWAY_TIMEOUT,
+            false => StatusCode::REQUEST_TIMEOUT,
+        }
+    }
+
     /// One attempt: a connection, the request, the head of an answer.
     async fn attempt(
         &mut self,
@@ -831,15 +852,30 @@ impl Exchange<'_> {
             (Some(a), Some(b)) => Some(a.min(b)),
             (a, b) => a.or(b),
         };
+        let patience = self.patience.clone();
+        let asking = async {
+            let Some(patience) = patience else {
+                return self.ask(forward, told).await;
+            };
+            tokio::select! {
+                biased;
+                answer = self.ask(forward, told) => answer,
+                () = patience.ended() => Err(Failure {
+                    outcome: Outcome::Abandoned,
+                    flags: Flags::IDLE,
+                    text: "nothing moved for the idle time, or the request did not come in time".into(),
+                }),
+            }
+        };
         let Some(deadline) = deadline else {
-            return self.ask(forward, told).await;
+            return asking.await;
         };
         let slow = |address| Failure {
             outcome: Outcome::Timeout,
             flags: Flags::UPSTREAM_SLOW,
             text: format!("{address} did not answer in time"),
         };
-        match timeout_at(deadline, self.ask(forward, told)).await {
+        match timeout_at(deadline, asking).await {
             Ok(result) => result,
             Err(_) => Err(slow(forward.endpoint.address)),
         }
@@ -876,7 +912,11 @@ impl Exchange<'_> {
                 (Some(original), _) => original.clone(),
                 (None, Some(body)) => told
                     .original
-                    .insert(Original::new(body, forward.retry.is_some()))
+                    .insert(Original::new(
+                        body,
+                        forward.retry.is_some(),
+                        self.patience.clone(),
+                    ))
                     .clone(),
                 (None, None) => unreachable!("a body is taken once"),
             };
@@ -1097,12 +1137,21 @@ fn refuse_head(mut told: Box<Told>, error: HeadError) -> Response<Answer<Box<Tol
     told.flag(Flags::CALLER_PROTOCOL);
     told.cause = Some(error.to_string());
     let status = StatusCode::from_u16(error.status()).unwrap_or(StatusCode::BAD_REQUEST);
-    let old = told.version != Version::HTTP_2;
+    let version = told.version;
+    let old = version != Version::HTTP_2;
+    if old && error == HeadError::TooLarge {
+        // what was not read whole is nobody's call, so gRPC's form is not for it
+        told.grpc = false;
+    }
     let mut response = answer(told, status, &format!("{error}\n"));
     if old {
         // who says what cannot be read may mean something else by what follows
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(CONNECTION, close);
+    }
+    if version == Version::HTTP_10 {
+        // or the codec says `keep-alive` beside it
+        *response.version_mut() = version;
     }
     response
 }
@@ -1150,6 +1199,9 @@ fn answer_bytes(
         }
     } else {
         *response.status_mut() = status;
+        // 204 and 304 have no content, and 204 has no length either (RFC 9110, 8.6)
+        let bodiless = [StatusCode::NO_CONTENT, StatusCode::NOT_MODIFIED].contains(&status);
+        let body = if bodiless { Bytes::new() } else { body };
         told.sent = body.len() as u64;
         if !body.is_empty() {
             let headers = response.headers_mut();

@@ -32,7 +32,7 @@ async fn the_first_certificate_is_for_the_token_and_the_next_for_the_certificate
     let stand_in = StandIn::new(&root);
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&root.cert_pem(), &stand_in, &mut config);
 
     let mut keeper = start(&config).unwrap();
@@ -60,7 +60,7 @@ async fn a_restarted_proxy_has_its_certificate_without_a_control_plane_and_renew
     let stand_in = StandIn::new(&root);
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&root.cert_pem(), &stand_in, &mut config);
     start(&config).unwrap().renew().await.unwrap();
     let address = listening.address;
@@ -83,7 +83,7 @@ async fn a_restarted_proxy_has_its_certificate_without_a_control_plane_and_renew
     );
 
     let again = stand_in.listen().await;
-    keeper.control_planes = vec![address, again.address];
+    keeper.control_planes = vec![address.into(), again.address.into()];
     keeper.renew().await.unwrap();
 }
 
@@ -94,7 +94,7 @@ async fn somebody_else_of_the_same_root_is_not_the_control_plane() {
     let stand_in = StandIn::named(&root, other);
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&root.cert_pem(), &stand_in, &mut config);
     let failed = start(&config)
         .unwrap()
@@ -116,7 +116,7 @@ async fn a_control_plane_of_another_root_is_refused_by_name() {
     let stand_in = StandIn::new(&root());
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&root().cert_pem(), &stand_in, &mut config);
     let failed = start(&config)
         .unwrap()
@@ -133,7 +133,7 @@ async fn without_token_and_certificate_the_next_step_is_said() {
     let stand_in = StandIn::new(&root);
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&root.cert_pem(), &stand_in, &mut config);
     config.join_token = None;
     let failed = start(&config).unwrap().renew().await.unwrap_err();
@@ -146,7 +146,7 @@ async fn roots_change_in_steps_and_never_all_at_once() {
     let stand_in = StandIn::new(&a);
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&a.cert_pem(), &stand_in, &mut config);
     let mut keeper = start(&config).unwrap();
     keeper.renew().await.unwrap();
@@ -212,7 +212,7 @@ async fn a_torn_file_is_passed_over() {
     let stand_in = StandIn::new(&root);
     let listening = stand_in.listen().await;
     let mut config = empty();
-    config.control_planes = vec![listening.address];
+    config.control_planes = vec![listening.address.into()];
     let _folder = folder(&root.cert_pem(), &stand_in, &mut config);
     let mut keeper = start(&config).unwrap();
     keeper.renew().await.unwrap();

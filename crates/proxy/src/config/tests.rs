@@ -11,7 +11,7 @@ pub(crate) fn sidecar(state: &Path, control_planes: Vec<SocketAddr>) -> Config {
         service_account: ServiceAccount::new("sleep").unwrap(),
         trust_domain: TrustDomain::default(),
         cluster_domain: ClusterDomain::default(),
-        control_planes,
+        control_planes: control_planes.into_iter().map(Into::into).collect(),
         root_cert: state.join("root-cert.pem"),
         join_token: Some(state.join("join-token")),
         state: state.into(),
@@ -22,6 +22,7 @@ pub(crate) fn sidecar(state: &Path, control_planes: Vec<SocketAddr>) -> Config {
         workers: NonZeroUsize::MIN,
         resolvers: Vec::new(),
         access_log: None,
+        app_probes: AppProbes::default(),
     }
 }
 

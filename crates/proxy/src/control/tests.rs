@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::sync::atomic::Ordering;
 
 use catamaran_model::ServiceName;
@@ -150,7 +151,7 @@ async fn what_a_control_plane_says_becomes_a_table_and_names() {
     let mut proxy = Proxy::start(&config).await;
     let status = proxy.until(|status| status.ready).await;
     assert_eq!(status.control_plane, "stand-in");
-    assert_eq!(status.connected, Some(listening.address));
+    assert_eq!(status.connected, Some(listening.address.into()));
     assert_eq!(proxy.endpoints(), ["10.0.0.1:5000"]);
     assert_eq!(proxy.followers.names.borrow().len(), 1);
 
@@ -264,14 +265,18 @@ async fn a_lost_stream_takes_nothing_away_and_the_next_control_plane_is_heard() 
         .send_replace(set(&[cluster(0), endpoints(&["10.0.0.1:5000"])]));
     let (first, second) = (stand_in.listen().await, stand_in.listen().await);
     let both = vec![first.address, second.address];
-    let (config, _folder) = pod(&stand_in, &root.cert_pem(), both);
+    let (mut config, _folder) = pod(&stand_in, &root.cert_pem(), both);
+    // a name is asked for when it is connected to
+    let named = format!("localhost:{}", second.address.port());
+    let named: ControlPlaneAddress = named.parse().unwrap();
+    config.control_planes[1] = named.clone();
     let mut proxy = Proxy::start(&config).await;
     proxy
-        .until(|status| status.ready && status.connected == Some(first.address))
+        .until(|status| status.ready && status.connected == Some(first.address.into()))
         .await;
     drop(first);
     proxy
-        .until(|status| status.connected == Some(second.address))
+        .until(|status| status.connected == Some(named.clone()))
         .await;
     assert_eq!(proxy.endpoints(), ["10.0.0.1:5000"]);
     drop(second);

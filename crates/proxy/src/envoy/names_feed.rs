@@ -2,7 +2,6 @@
 //!
 //! The last table is saved, so that names resolve after a restart without a control plane.
 
-use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,6 +17,7 @@ use tokio_stream::wrappers::ReceiverStream;
 
 use crate::Config;
 use crate::backoff::Backoff;
+use crate::config::ControlPlaneAddress;
 use crate::names::Names;
 use crate::saved;
 use crate::uplink::Uplink;
@@ -34,7 +34,7 @@ const USER_AGENT: &str = "catamaran-agent";
 /// The listener to control planes.
 pub(crate) struct NamesFeed {
     node: Node,
-    control_planes: Vec<SocketAddr>,
+    control_planes: Vec<ControlPlaneAddress>,
     uplink: Uplink,
     file: PathBuf,
     names: watch::Sender<Option<Arc<Names>>>,
@@ -79,7 +79,7 @@ impl NamesFeed {
         let mut backoff = Backoff::new(RETRY_LEAST, RETRY_MOST);
         let mut next = 0;
         loop {
-            let address = self.control_planes[next % self.control_planes.len()];
+            let address = &self.control_planes[next % self.control_planes.len()];
             let mut heard = false;
             let ended = self.stream(address, &mut heard).await;
             if heard {
@@ -93,7 +93,7 @@ impl NamesFeed {
     }
 
     /// One stream, to its end, and why it ended.
-    async fn stream(&self, address: SocketAddr, heard: &mut bool) -> String {
+    async fn stream(&self, address: &ControlPlaneAddress, heard: &mut bool) -> String {
         let channel = match self.uplink.connect(address).await {
             Ok(channel) => channel,
             Err(error) => return error.to_string(),

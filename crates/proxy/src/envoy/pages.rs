@@ -25,7 +25,7 @@ use tokio::sync::{Notify, watch};
 
 use super::question::ask;
 use super::relay::RelayStatus;
-use crate::admin;
+use crate::admin::{self, app_probe::Prober};
 use crate::certificate::CertificateStatus;
 
 /// Everything that the pages show.
@@ -72,16 +72,19 @@ impl Pages {
     }
 
     /// Answers a request on the health port, where everybody may ask.
-    pub(crate) async fn health(self, request: Request<Bytes>) -> Answer {
+    pub(crate) async fn health(self, request: Request<Bytes>, probes: Prober) -> Answer {
         match request.uri().path() {
             "/healthz/ready" => self.ready(),
-            _ => text(StatusCode::NOT_FOUND, "only /healthz/ready is here\n"),
+            _ => probes.answer(&request).await,
         }
     }
 
     fn ready(&self) -> Answer {
         if self.process.is_ready() {
             return text(StatusCode::OK, "LIVE\n");
+        }
+        if self.process.stopping().is_stopping() {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "draining\n");
         }
         let gates = self.process.waiting_for().join(", ");
         let mut why = format!("not ready; waiting for: {gates}\n");

@@ -4,7 +4,6 @@
 //! both ways under HTTP/2's own flow control, so nothing is kept here. When the connection fails, the stream ends with a
 //! status that says so; coming back, and how soon, is the Envoy's business.
 
-use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -20,6 +19,7 @@ use tonic::Status;
 use tonic::transport::Channel;
 use tower_service::Service;
 
+use crate::config::ControlPlaneAddress;
 use crate::uplink::Uplink;
 
 /// Streams at once. An Envoy has one; while it changes over, two.
@@ -38,7 +38,7 @@ const HEADERS: [header::HeaderName; 4] = [
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct RelayStatus {
     /// To which control plane the latest stream goes; `None` when it has ended, or there was none.
-    pub(crate) connected: Option<SocketAddr>,
+    pub(crate) connected: Option<ControlPlaneAddress>,
     /// Why the last one ended or was not opened.
     pub(crate) failure: Option<String>,
     /// How many were opened.
@@ -49,14 +49,14 @@ pub(crate) struct RelayStatus {
 #[derive(Clone)]
 pub(crate) struct Relay {
     uplink: Uplink,
-    control_planes: Arc<[SocketAddr]>,
+    control_planes: Arc<[ControlPlaneAddress]>,
     next: Arc<AtomicUsize>,
     streams: Arc<Semaphore>,
     status: watch::Sender<RelayStatus>,
 }
 
 impl Relay {
-    pub(crate) fn new(uplink: Uplink, control_planes: &[SocketAddr]) -> Relay {
+    pub(crate) fn new(uplink: Uplink, control_planes: &[ControlPlaneAddress]) -> Relay {
         Relay {
             uplink,
             control_planes: control_planes.into(),
@@ -121,7 +121,7 @@ impl Relay {
             .map_err(|_| unavailable(format!("no answer within {} s", OPEN_WAIT.as_secs())))?
             .map_err(|error| unavailable(error.to_string()))?;
         self.status.send_modify(|status| {
-            status.connected = Some(address);
+            status.connected = Some(address.clone());
             status.failure = None;
             status.streams += 1;
         });
@@ -137,12 +137,12 @@ impl Relay {
     }
 
     /// The next control plane that can be reached; each is tried once.
-    async fn connect(&self) -> Result<(Channel, SocketAddr), Status> {
+    async fn connect(&self) -> Result<(Channel, ControlPlaneAddress), Status> {
         let mut failure = "no control plane is named".to_owned();
         for _ in 0..self.control_planes.len() {
             let turn = self.next.fetch_add(1, Ordering::Relaxed);
-            let address = self.control_planes[turn % self.control_planes.len()];
-            match self.uplink.connect(address).await {
+            let address = self.control_planes[turn % self.control_planes.len()].clone();
+            match self.uplink.connect(&address).await {
                 Ok(channel) => return Ok((channel, address)),
                 Err(error) => failure = error.to_string(),
             }
@@ -154,7 +154,7 @@ impl Relay {
 /// What the control plane says, until its end. A connection that breaks becomes a status, in place of a reset without words.
 struct Passed {
     body: Option<tonic::body::Body>,
-    address: SocketAddr,
+    address: ControlPlaneAddress,
     status: watch::Sender<RelayStatus>,
     _permit: OwnedSemaphorePermit,
 }
@@ -196,9 +196,9 @@ impl Body for Passed {
 
 impl Drop for Passed {
     fn drop(&mut self) {
-        let address = self.address;
+        let address = &self.address;
         self.status.send_modify(|status| {
-            if status.connected == Some(address) {
+            if status.connected.as_ref() == Some(address) {
                 status.connected = None;
                 status.failure = Some(format!("the stream to control plane {address} has ended"));
             }

@@ -21,6 +21,7 @@ use super::pages::Pages;
 use super::question::ask;
 use super::relay::Relay;
 use super::secrets::{self, Desk, Secrets};
+use crate::admin::app_probe::Prober;
 use crate::certificate::Keeper;
 use crate::names::Names;
 use crate::run::{file_error, for_ever, listen, make_folder, name_server, set};
@@ -125,10 +126,12 @@ pub async fn run_beside(config: Config, beside: Beside, process: &Process) -> Re
         move |request| pages.clone().answer(request)
     });
     process.run("admin socket", served);
-    let served = serve(Listener::Tcp(health), process.stopping(), move |request| {
-        pages.clone().health(request)
+    // Whether the workload lives has nothing to do with whether the proxy drains.
+    let probes = Prober::new(&config);
+    let served = serve(Listener::Tcp(health), process.drained(), move |request| {
+        pages.clone().health(request, probes.clone())
     });
-    process.run("health", served);
+    process.run_to_the_end("health", served);
 
     for_ever(process, "door of the Envoy", door.serve(socket));
     for_ever(

@@ -13,15 +13,15 @@ use catamaran_wire::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
     Resource as WireResource,
 };
-use catamaran_wire::grpc::{Responses, SecretDiscoveryService};
+use catamaran_wire::grpc::{Requests, Responses, SecretDiscoveryService};
 use catamaran_wire::tls::{CertificateValidationContext, Secret, SecretType, TlsCertificate};
 use catamaran_wire::well_known::Status as Said;
-use catamaran_wire::{Any, TypeUrl};
+use catamaran_wire::{Any, Message, TypeUrl};
 use catamaran_xds::Version;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 
 use crate::certificate::CertificateStatus;
 
@@ -101,7 +101,7 @@ pub(crate) async fn follow(
 
 /// One end of a stream, without its socket.
 trait Session: Default + Send + 'static {
-    type Request: Send + 'static;
+    type Request: Message + Default;
     type Response: Send + 'static;
 
     /// Takes what the client asks, accepts or refuses.
@@ -265,10 +265,7 @@ pub(crate) struct Desk {
 }
 
 impl Desk {
-    fn open<S: Session>(
-        &self,
-        requests: Streaming<S::Request>,
-    ) -> Response<Responses<S::Response>> {
+    fn open<S: Session>(&self, requests: Requests<S::Request>) -> Response<Responses<S::Response>> {
         let (answers, outgoing) = mpsc::channel(ANSWERS);
         tokio::spawn(converse::<S>(requests, self.secrets.clone(), answers));
         Response::new(ReceiverStream::new(outgoing).boxed())
@@ -276,7 +273,7 @@ impl Desk {
 }
 
 async fn converse<S: Session>(
-    mut requests: Streaming<S::Request>,
+    mut requests: Requests<S::Request>,
     mut secrets: watch::Receiver<Secrets>,
     answers: mpsc::Sender<Result<S::Response, Status>>,
 ) {
@@ -314,14 +311,14 @@ async fn converse<S: Session>(
 impl SecretDiscoveryService for Desk {
     async fn stream_secrets(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
+        request: Request<Requests<DiscoveryRequest>>,
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         Ok(self.open::<Full>(request.into_inner()))
     }
 
     async fn delta_secrets(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
         Ok(self.open::<Deltas>(request.into_inner()))
     }

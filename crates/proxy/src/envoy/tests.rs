@@ -31,8 +31,8 @@ use tonic::{Code, Streaming};
 
 use super::*;
 use crate::Config;
-use crate::config::ports;
 use crate::config::tests::sidecar;
+use crate::config::{ControlPlaneAddress, ports};
 use crate::stand_in::{Listening, StandIn, root};
 
 const SOON: Duration = Duration::from_secs(20);
@@ -462,7 +462,9 @@ async fn the_envoys_stream_is_passed_on_and_its_end_is_said() {
     let refused = open(&channel).await.err().expect("nobody is there");
     assert_eq!(refused.code(), Code::Unavailable, "{refused}");
 
-    let address = pod.config.control_planes[0];
+    let ControlPlaneAddress::Ip(address) = pod.config.control_planes[0] else {
+        panic!("it is an address");
+    };
     pod.control_plane = Some(pod.stand_in.listen_at(address).await);
     let mut stream = open(&channel).await.unwrap();
     stream.next().await;

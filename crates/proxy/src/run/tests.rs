@@ -236,6 +236,48 @@ async fn a_restarted_proxy_is_ready_without_a_control_plane_and_a_new_one_says_w
 }
 
 #[tokio::test]
+async fn the_workload_lives_while_its_proxy_drains() {
+    let Pod {
+        mut config,
+        stand_in: _stand_in,
+        control_plane: _listens,
+        _folder,
+    } = pod(4).await;
+    let app = TcpListener::bind((config.app, 0)).await.unwrap();
+    let port = app.local_addr().unwrap().port();
+    let probes = format!("{{\"/app-health/web/livez\": {{\"tcpSocket\": {{\"port\": {port}}}}}}}");
+    config.app_probes = probes.parse().unwrap();
+    let process = start(&config).await;
+    let health = async |path: &str| {
+        let stream = TcpStream::connect(config.health_address()).await.unwrap();
+        ask(stream, &format!("GET {path}")).await
+    };
+    let lives = (200, "ok\n".to_owned());
+    assert_eq!(health("/app-health/web/livez").await, lives);
+    assert_eq!(health("/app-health/web/readyz").await.0, 404);
+
+    let (release, held) = tokio::sync::oneshot::channel::<()>();
+    let stopping = process.stopping();
+    process.run("a connection under way", async move {
+        stopping.wait().await;
+        let _ = held.await;
+        Ok::<(), String>(())
+    });
+    process.stop("over");
+    let stopped = tokio::spawn({
+        let process = process.clone();
+        async move { process.until_stopped().await }
+    });
+    process.stopping().wait().await;
+    let draining = (503, "draining\n".to_owned());
+    assert_eq!(health("/healthz/ready").await, draining);
+    assert_eq!(health("/app-health/web/livez").await, lives);
+    drop(release);
+    assert_eq!(stopped.await.unwrap(), End::Asked("over".into()));
+    assert!(TcpStream::connect(config.health_address()).await.is_err());
+}
+
+#[tokio::test]
 async fn a_proxy_that_cannot_listen_says_where() {
     let Pod {
         config,

@@ -521,6 +521,20 @@ enum What {
     Confirmed,
 }
 
+impl Registry {
+    /// What a picture says of whole clusters is what working it out from nothing would say.
+    fn judge(&self, picture: &Snapshot) {
+        let views = self.views();
+        assert_eq!(format!("{:?}", picture.clusters), format!("{views:?}"));
+        assert_eq!(picture.gateways, self.gateways());
+        assert_eq!(picture.issuers, self.issuers());
+        assert_eq!(*picture.problems, self.problems(&views, &self.gateways()));
+        let says = |notes: &Notes| !notes.problems.is_empty() || !notes.plain.is_empty();
+        let noted = self.notes.iter().filter(|(_, notes)| says(notes));
+        assert!(noted.map(|(key, _)| key).eq(&self.noted));
+    }
+}
+
 fn steps(count: usize) -> impl Strategy<Value = Vec<Step>> {
     prop::collection::vec(a_step(), 1..count)
         .prop_map(|steps| steps.into_iter().flat_map(Step::parts).collect())
@@ -830,7 +844,8 @@ proptest! {
         for (step, picture) in steps.iter().zip(pictures) {
             run(&mut bench, step);
             if picture {
-                let _ = bench.registry.snapshot();
+                let picture = bench.registry.snapshot();
+                bench.registry.judge(&picture);
             }
         }
         let incremental = bench.registry.snapshot();
@@ -878,4 +893,36 @@ proptest! {
         prop_assert_eq!(&one.problems, &other.problems);
         prop_assert_eq!(format!("{:?}", one.clusters), format!("{:?}", other.clusters));
     }
+}
+
+#[test]
+fn a_change_is_the_same_work_among_few_and_many() {
+    let work = |many: usize| {
+        let mut bench = Bench::new();
+        let name = |n: usize| format!("default/s-{n}");
+        let facts = (0..many).flat_map(|n| {
+            let slice = slice(&format!("slice-{n}"), &name(n), [1]);
+            [Fact::Service(service(&name(n))), Fact::Slice(slice)]
+        });
+        let _ = bench.list("cluster-1", 1, facts.collect::<Vec<_>>());
+        let before = bench.registry.snapshot();
+        let merged = bench.registry.merged();
+        let _ = bench.upsert(
+            "cluster-1",
+            1,
+            Fact::Slice(slice("slice-0", &name(0), [1, 2])),
+        );
+        let after = bench.registry.snapshot();
+        assert!(after.services.copied_since(&before.services) <= 64);
+        assert!(Arc::ptr_eq(&after.problems, &before.problems));
+        assert_eq!(after.clusters[&cluster("cluster-1")].endpoints, many + 1);
+        let of = |snapshot: &Snapshot| snapshot.clusters[&cluster("cluster-1")].namespaces.clone();
+        assert!(Arc::ptr_eq(&of(&after), &of(&before)));
+        (
+            bench.registry.merged() - merged,
+            after.services_changed_since(&before).len(),
+        )
+    };
+    assert_eq!(work(1), (1, 1));
+    assert_eq!(work(3_000), work(1));
 }

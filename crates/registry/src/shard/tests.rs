@@ -205,7 +205,7 @@ fn a_sudden_empty_world_is_not_believed_at_once() {
     assert_eq!(bench.registry.wants_list(bench.now).count(), 0);
     assert_eq!(bench.listed("cluster-2", 2), Applied::Changed);
     assert_eq!(bench.endpoints(SERVICE), "no such service");
-    assert_eq!(bench.registry.snapshot().problems, []);
+    assert_eq!(*bench.registry.snapshot().problems, []);
 }
 
 #[test]

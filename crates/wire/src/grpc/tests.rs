@@ -8,9 +8,12 @@ use crate::cluster::Cluster;
 struct Echo;
 
 impl AggregatedDiscoveryService for Echo {
+    type Full = DiscoveryResponse;
+    type Delta = DeltaDiscoveryResponse;
+
     async fn stream_aggregated_resources(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
+        request: Request<Requests<DiscoveryRequest>>,
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         let answers = request.into_inner().enumerate().map(|(index, asked)| {
             asked.map(|asked| DiscoveryResponse {
@@ -24,7 +27,7 @@ impl AggregatedDiscoveryService for Echo {
 
     async fn delta_aggregated_resources(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
         let answers = request.into_inner().map(|asked| {
             asked.map(|asked| DeltaDiscoveryResponse {
@@ -145,16 +148,19 @@ async fn a_method_of_another_service_is_refused_by_name() {
 struct Large;
 
 impl AggregatedDiscoveryService for Large {
+    type Full = DiscoveryResponse;
+    type Delta = DeltaDiscoveryResponse;
+
     async fn stream_aggregated_resources(
         &self,
-        _: Request<Streaming<DiscoveryRequest>>,
+        _: Request<Requests<DiscoveryRequest>>,
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         Err(Status::permission_denied("not here"))
     }
 
     async fn delta_aggregated_resources(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
         let answers = request.into_inner().map(|asked| {
             let size = asked?.type_url.parse();

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::resource::OfKind;
-use crate::{Resource, Version};
+use super::Names;
+use crate::{OfKind, Resource, Version};
 
 /// What a client holds under one name.
 #[derive(Debug, Clone)]
@@ -42,7 +42,7 @@ impl Held {
 #[derive(Debug, Default)]
 pub(super) struct Interest {
     pub(super) wildcard: bool,
-    pub(super) names: BTreeSet<Arc<str>>,
+    pub(super) names: Arc<Names>,
 }
 
 impl Interest {
@@ -121,7 +121,12 @@ impl Holding {
         self.base = base;
     }
 
-    #[cfg(test)]
+    /// The shared map.
+    pub(super) fn base(&self) -> &Arc<OfKind> {
+        &self.base
+    }
+
+    /// In how many names it differs from the shared map.
     pub(super) fn exceptions(&self) -> usize {
         self.off.len()
     }

@@ -1,4 +1,5 @@
 use catamaran_wire::cluster::Cluster;
+use catamaran_wire::discovery::DeltaDiscoveryResponse;
 
 use super::*;
 
@@ -34,7 +35,7 @@ fn renew(set: Arc<ResourceSet>) -> Input {
 
 fn only(out: Outputs) -> DeltaDiscoveryResponse {
     match &out.responses[..] {
-        [Response::Delta(response)] => response.clone(),
+        [response] => response.deltas().unwrap(),
         other => panic!("one response was due: {other:?}"),
     }
 }
@@ -62,15 +63,54 @@ fn a_client_in_sync_costs_a_pointer() {
 }
 
 #[test]
-fn bodies_are_shared_with_the_response() {
+fn all_sessions_send_the_very_bytes_that_a_resource_was_encoded_to_once() {
     let current = set("1");
     let held = current.get(TypeUrlKind::Cluster, "a").unwrap();
-    let mut session = session(current.clone());
-    let response = only(session.step(ask(""), Timestamp(0)));
-    let sent = response.resources[0].resource.as_ref().unwrap();
-    assert_eq!(sent.value.as_ptr(), held.bytes.as_ptr());
-    assert_eq!(response.system_version_info, "r1");
-    assert_eq!(response.control_plane.unwrap().identifier, "mesh-1");
+    let encoded = held.in_deltas().as_ptr_range();
+    assert!(
+        encoded.contains(&held.bytes.as_ptr()),
+        "the body is a part of it"
+    );
+    assert!(encoded.contains(&held.in_full().as_ptr()));
+    for _ in 0..2 {
+        let mut session = session(current.clone());
+        let out = session.step(ask(""), Timestamp(0));
+        let sent = &out.responses[0].resources()[0];
+        assert_eq!(sent.in_deltas().as_ptr(), encoded.start);
+        let response = only(out);
+        assert_eq!(response.resources[0].resource, Some(held.any()));
+        assert_eq!(response.system_version_info, "r1");
+        assert_eq!(response.control_plane.unwrap().identifier, "mesh-1");
+    }
+}
+
+/// What a session holds of its own grows neither with what there is nor with what was asked for.
+#[test]
+fn a_session_in_sync_holds_little_however_much_there_is() {
+    let held = |services: usize| {
+        let name = |n: usize| format!("outbound|80||service-{n}.default.svc.cluster.local");
+        let current: ResourceSet = (0..services).map(|n| cluster(&name(n), "1")).collect();
+        let current = Arc::new(current);
+        let names: Arc<Names> = Arc::new((0..services).map(|n| name(n).into()).collect());
+        let mut session = session(current);
+        let all = Input::Delta(DeltaDiscoveryRequest {
+            type_url: TypeUrlKind::Cluster.url().into(),
+            resource_names_subscribe: names.iter().map(|name| name.to_string()).collect(),
+            ..Default::default()
+        });
+        let mut out = session.step(all, Timestamp(0));
+        let busy = session.footprint();
+        while let [response] = &out.responses[..] {
+            let nonce = response.deltas().unwrap().nonce;
+            out = session.step(ask(&nonce), Timestamp(1));
+        }
+        session.share_names(TypeUrlKind::Cluster, &names);
+        assert!(session.is_in_sync());
+        assert!(busy > session.footprint() + 100 * services, "{busy}");
+        session.footprint()
+    };
+    assert_eq!(held(10), held(2_000));
+    assert!(held(10) < 2_000, "{} bytes", held(10));
 }
 
 #[test]
@@ -187,9 +227,15 @@ fn endpoints_that_an_envoy_asks_for_do_not_wait_for_what_waits_for_its_answer() 
                 }),
             };
             let out = session.step(input, Timestamp(1));
-            let sent = out.responses.into_iter().map(|response| match response {
-                Response::Delta(sent) => (sent.type_url, sent.nonce, sent.resources.len()),
-                Response::Full(sent) => (sent.type_url, sent.nonce, sent.resources.len()),
+            let sent = out.responses.into_iter().map(|response| match protocol {
+                Protocol::Delta => {
+                    let sent = response.deltas().unwrap();
+                    (sent.type_url, sent.nonce, sent.resources.len())
+                }
+                Protocol::StateOfTheWorld => {
+                    let sent = response.full().unwrap();
+                    (sent.type_url, sent.nonce, sent.resources.len())
+                }
             });
             sent.collect::<Vec<_>>()
         };

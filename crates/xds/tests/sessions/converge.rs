@@ -63,9 +63,7 @@ impl Link {
             }
         }
         for response in out.responses {
-            let Response::Delta(response) = response else {
-                panic!("a stream of deltas")
-            };
+            let response = response.deltas().unwrap();
             self.messages += 1;
             for sent in &response.resources {
                 let kind = TypeUrlKind::of(&response.type_url).unwrap();
@@ -411,9 +409,7 @@ fn large_changes_are_split() {
     let mut sizes = Vec::new();
     while let Some(request) = up.pop_front() {
         for response in server.step(Input::Delta(request), Timestamp(0)).responses {
-            let Response::Delta(response) = response else {
-                panic!("a stream of deltas")
-            };
+            let response = response.deltas().unwrap();
             sizes.push(response.resources.len());
             client.step(ClientInput::Response(response));
             let ticket = client.candidate().ticket;

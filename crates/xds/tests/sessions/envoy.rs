@@ -137,8 +137,9 @@ impl Envoy {
     }
 
     fn receive(&mut self, response: Response) {
-        let (url, nonce, resources, removed, full) = match response {
-            Response::Delta(response) => {
+        let (url, nonce, resources, removed, full) = match response.protocol() {
+            Protocol::Delta => {
+                let response = response.deltas().unwrap();
                 let resources = response.resources.into_iter();
                 let resources = resources.map(|sent| sent.resource.unwrap().value);
                 (
@@ -149,7 +150,8 @@ impl Envoy {
                     None,
                 )
             }
-            Response::Full(response) => {
+            Protocol::StateOfTheWorld => {
+                let response = response.full().unwrap();
                 let resources = response.resources.into_iter().map(|any| any.value);
                 (
                     response.type_url,
@@ -345,14 +347,8 @@ fn the_endpoints_of_a_changed_cluster_are_sent_again_to_end_its_warming() {
     envoy.edit(clusters(|at| 1 + (at == 1) as u32, 3));
     let mut sent = Vec::new();
     while let Some(response) = envoy.responses.pop_front() {
-        if let Response::Delta(response) = &response {
-            sent.extend(
-                response
-                    .resources
-                    .iter()
-                    .map(|resource| resource.name.clone()),
-            );
-        }
+        let resources = response.resources().iter();
+        sent.extend(resources.map(|resource| resource.name.to_string()));
         envoy.receive(response);
     }
     assert_eq!(sent, ["outbound|80||s1", "outbound|80||s1"]);
@@ -401,9 +397,10 @@ fn a_name_that_nobody_has_is_answered_with_its_absence() {
         ..Default::default()
     };
     let out = server.step(Input::Delta(request), Timestamp(0));
-    let [Response::Delta(response)] = &out.responses[..] else {
+    let [response] = &out.responses[..] else {
         panic!("{out:?}")
     };
+    let response = response.deltas().unwrap();
     assert_eq!(response.removed_resources, ["nobody"]);
 }
 

@@ -11,7 +11,8 @@ use catamaran_wire::discovery::{
     DeltaDiscoveryRequest, DeltaDiscoveryResponse, DiscoveryRequest, DiscoveryResponse,
 };
 use catamaran_wire::grpc::{
-    AggregatedDiscoveryClient, AggregatedDiscoveryServer, AggregatedDiscoveryService, Responses,
+    AggregatedDiscoveryClient, AggregatedDiscoveryServer, AggregatedDiscoveryService, Requests,
+    Responses,
 };
 use catamaran_wire::tls::{CertificateValidationContext, Secret, SecretType, TlsCertificate};
 use catamaran_wire::{Any, TypeUrl};
@@ -19,7 +20,7 @@ use futures_util::StreamExt;
 use tokio::net::UnixListener;
 use tokio_stream::wrappers::UnixListenerStream;
 use tonic::server::NamedService;
-use tonic::{Request, Response, Status, Streaming};
+use tonic::{Request, Response, Status};
 use tower_service::Service;
 
 use crate::client::Channel;
@@ -89,9 +90,12 @@ impl Door {
 }
 
 impl AggregatedDiscoveryService for Door {
+    type Full = DiscoveryResponse;
+    type Delta = DeltaDiscoveryResponse;
+
     async fn stream_aggregated_resources(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
+        request: Request<Requests<DiscoveryRequest>>,
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         let door = self.clone();
         let requests = request.into_inner().filter_map(move |request| {
@@ -123,7 +127,7 @@ impl AggregatedDiscoveryService for Door {
 
     async fn delta_aggregated_resources(
         &self,
-        request: Request<Streaming<DeltaDiscoveryRequest>>,
+        request: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
         let door = self.clone();
         let requests = request.into_inner().filter_map(move |request| {
@@ -188,9 +192,12 @@ impl Service<http::Request<tonic::body::Body>> for Secrets {
 struct Desk(Papers);
 
 impl AggregatedDiscoveryService for Desk {
+    type Full = DiscoveryResponse;
+    type Delta = DeltaDiscoveryResponse;
+
     async fn stream_aggregated_resources(
         &self,
-        request: Request<Streaming<DiscoveryRequest>>,
+        request: Request<Requests<DiscoveryRequest>>,
     ) -> Result<Response<Responses<DiscoveryResponse>>, Status> {
         let papers = self.0.clone();
         let answers = request.into_inner().filter_map(move |request| {
@@ -215,7 +222,7 @@ impl AggregatedDiscoveryService for Desk {
 
     async fn delta_aggregated_resources(
         &self,
-        _: Request<Streaming<DeltaDiscoveryRequest>>,
+        _: Request<Requests<DeltaDiscoveryRequest>>,
     ) -> Result<Response<Responses<DeltaDiscoveryResponse>>, Status> {
         Err(Status::unimplemented(
             "secrets are asked for as the state of the world",

@@ -48,7 +48,7 @@ async fn a_small_body_is_sent_again_whole_with_its_trailers() {
         http::HeaderValue::from_static("1"),
     )]);
     frames.0.push_back(Frame::trailers(trailers.clone()));
-    let original = Original::new(frames, true);
+    let original = Original::new(frames, true, None);
     let mut first = original.send();
     first.frame().await.unwrap().unwrap();
     assert!(original.can_replay());
@@ -62,7 +62,7 @@ async fn a_small_body_is_sent_again_whole_with_its_trailers() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_large_body_passes_once_and_is_not_kept() {
-    let original = Original::new(chunks(&[REPLAY_LIMIT, 1, 500]), true);
+    let original = Original::new(chunks(&[REPLAY_LIMIT, 1, 500]), true, None);
     let mut sent = original.send();
     sent.frame().await.unwrap().unwrap();
     assert!(original.can_replay());
@@ -74,7 +74,7 @@ async fn a_large_body_passes_once_and_is_not_kept() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn a_body_that_nobody_would_repeat_is_not_kept() {
-    let original = Original::new(chunks(&[10]), false);
+    let original = Original::new(chunks(&[10]), false, None);
     assert!(original.can_replay(), "nothing was handed out yet");
     assert_eq!(read(original.send()).await.0, 10);
     assert!(!original.can_replay());
@@ -82,7 +82,7 @@ async fn a_body_that_nobody_would_repeat_is_not_kept() {
 
 #[tokio::test(flavor = "current_thread")]
 async fn after_the_head_of_an_answer_nothing_more_is_kept() {
-    let original = Original::new(chunks(&[10, 20]), true);
+    let original = Original::new(chunks(&[10, 20]), true, None);
     let mut sent = original.send();
     sent.frame().await.unwrap().unwrap();
     original.settle();
