@@ -43,23 +43,26 @@ async fn refused(fault: Fault, words: &str) {
     server.script("", On::List, fault.clone(), None);
     server.reset();
     live.until_lost(words).await;
-    // The past is forgotten meanwhile, so a list is needed, which fails too.
+    // The past is forgotten meanwhile, so a list is needed, which fails in the same way.
     server.compact();
-    for _ in 0..4 {
-        if tokio::time::timeout(Duration::from_millis(100), live.step())
-            .await
-            .is_err()
-        {
-            break;
-        }
-    }
+    server.unscript();
+    server.script("", On::List, fault, None);
+    let lists = live.lists;
+    live.for_a_while(Duration::from_millis(300)).await;
     // Another life begins beside the one that is lost: it cannot list either, and takes nothing over.
     live.start(
         access(&server, "token-1"),
         catamaran_kubernetes::watch::Reads::DiscoveryOnly,
         2,
     );
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    live.for_a_while(Duration::from_millis(300)).await;
+    assert_eq!(live.lists, lists, "what failed was taken for a list");
+    let asked = server.audit();
+    let listed = asked
+        .iter()
+        .rev()
+        .find(|(_, path, _)| !path.contains("watch="));
+    assert!(listed.is_some(), "lists were asked for");
     server.honest();
     live.until_fresh().await;
     recovered(&server, &mut live).await;
