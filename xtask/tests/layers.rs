@@ -171,6 +171,23 @@ fn every_room_depends_only_on_what_the_map_allows() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
+/// Kubernetes' types stay in one room, so that a new major of them touches one room.
+const KUBERNETES_CRATES: [&str; 3] = ["kube", "k8s-openapi", "schemars"];
+
+#[test]
+fn only_one_room_knows_kubernetes_types() {
+    for (room, dependencies) in packages() {
+        for dependency in dependencies {
+            let knows = KUBERNETES_CRATES.contains(&dependency.name.as_str());
+            assert!(
+                !knows || room == "kubernetes",
+                "{room} depends on {}",
+                dependency.name
+            );
+        }
+    }
+}
+
 #[test]
 fn the_map_has_no_circles() {
     let table = table();

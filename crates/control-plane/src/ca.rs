@@ -1,7 +1,7 @@
 //! `istio.v1.auth.IstioCertificateService`: signs for who proves to be somebody, and for nobody else.
 //!
-//! Proof is a one-time join token (`authorization: Bearer TOKEN`), or the certificate of this instance that the connection
-//! shows and that is still valid. The identity comes from the proof, never from the request. A token is used up only by a
+//! Proof is a token (`authorization: Bearer TOKEN`), or the certificate of this instance that the connection shows and that is
+//! still valid. In a local cluster a token is a one-time join token, in a cluster with an API server that of a service account. The identity comes from the proof, never from the request. A token is used up only by a
 //! request that gets its certificate, and by one of those that race for it.
 
 use std::path::{Path, PathBuf};
@@ -11,6 +11,7 @@ use std::time::Duration;
 use catamaran_identity::{
     Csr, JoinError, JoinToken, LEAF_LIFE, MIN_LEAF_LIFE, SignError, fingerprint,
 };
+use catamaran_kubernetes::review::{By, ReviewError, Reviewer};
 use catamaran_model::{ClusterId, SpiffeId, Timestamp};
 use catamaran_wire::csr::{IstioCertificateRequest, IstioCertificateResponse};
 use catamaran_wire::grpc::IstioCertificateService;
@@ -32,11 +33,18 @@ const MAX_RECORDS: usize = 10_000;
 pub(crate) struct Signer {
     pub(crate) authority: Arc<Authority>,
     pub(crate) cluster: ClusterId,
-    /// `private/join`
-    pub(crate) join: PathBuf,
+    pub(crate) tokens: Tokens,
     pub(crate) now: fn() -> Timestamp,
     pub(crate) signed: Counter,
     pub(crate) refused: Counter,
+}
+
+/// What tokens are, and who knows whose they are.
+pub(crate) enum Tokens {
+    /// One-time join tokens, by the records in `private/join`.
+    Join(PathBuf),
+    /// Tokens of service accounts.
+    Accounts(Arc<Reviewer>),
 }
 
 /// Who asks, and what proves it.
@@ -111,13 +119,19 @@ impl Signer {
                 .ok()
                 .and_then(|text| text.strip_prefix("Bearer "));
             let text = bearer.ok_or_else(|| {
-                Status::unauthenticated(
-                    "the authorization header must be `Bearer` and a join token",
-                )
+                Status::unauthenticated("the authorization header must be `Bearer` and a token")
             })?;
+            let join = match &self.tokens {
+                Tokens::Accounts(reviewer) => {
+                    let claimed = request.metadata().get("clusterid");
+                    let claimed = claimed.and_then(|name| name.to_str().ok());
+                    return self.reviewed(reviewer, text, claimed, now).await;
+                }
+                Tokens::Join(join) => join.clone(),
+            };
             let token =
                 Token::of(text).map_err(|error| Status::unauthenticated(error.to_string()))?;
-            let (join, cluster) = (self.join.clone(), self.cluster.clone());
+            let cluster = self.cluster.clone();
             let found = tokio::task::spawn_blocking(move || find(&join, &token, &cluster, now));
             return found
                 .await
@@ -144,6 +158,54 @@ impl Signer {
         }
         Ok(Proof {
             identity: peer.id,
+            record: None,
+        })
+    }
+}
+
+impl Signer {
+    /// Whose a service account's token is, in the trust domain that we sign for.
+    async fn reviewed(
+        &self,
+        reviewer: &Reviewer,
+        token: &str,
+        claimed: Option<&str>,
+        now: Timestamp,
+    ) -> Result<Proof, Status> {
+        if let Some(claimed) = claimed.filter(|name| *name != self.cluster.as_str()) {
+            return Err(Status::permission_denied(format!(
+                "the token is said to be of cluster {}, and this instance signs for workloads of {}; ask the control plane of \
+                 its own cluster",
+                claimed.chars().take(253).collect::<String>(),
+                self.cluster
+            )));
+        }
+        let issuer = self.authority.issuer().ok_or_else(|| {
+            Status::unavailable("the control plane has no authority to sign with yet; try again")
+        })?;
+        let holder = reviewer
+            .review(token, now)
+            .await
+            .map_err(|error| match error {
+                ReviewError::Refused(_) => Status::unauthenticated(error.to_string()),
+                ReviewError::Unavailable(_) => Status::unavailable(error.to_string()),
+            })?;
+        let identity = SpiffeId::new(
+            issuer.trust_domain().clone(),
+            holder.namespace,
+            holder.account,
+        );
+        // a workload that could become the control plane would rule the mesh
+        if identity == SpiffeId::control_plane(issuer.trust_domain().clone()) {
+            return Err(Status::permission_denied(format!(
+                "{identity} is the control plane's own; it is not signed for anybody who asks"
+            )));
+        }
+        if holder.by == By::CachedKeys {
+            tracing::warn!(%identity, "the API server is away; the token was checked with the keys it had");
+        }
+        Ok(Proof {
+            identity,
             record: None,
         })
     }

@@ -4,14 +4,16 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::kubeconfig::Allowed;
 use catamaran_local::fleet::FleetError;
-use catamaran_model::{ClusterId, MeshName, Version};
+use catamaran_model::{ClusterId, MeshName, Namespace, Version};
 
 /// Everything is decided here; nothing else looks at the environment.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// The fleet's folder.
-    pub fleet: PathBuf,
+    /// What the managed cluster is.
+    pub home: Home,
     /// The managed cluster.
     pub cluster: ClusterId,
     /// The instance.
@@ -24,6 +26,28 @@ pub struct Config {
     pub state: PathBuf,
     /// The version that it tells peers.
     pub version: Version,
+}
+
+/// What the managed cluster is.
+#[derive(Debug, Clone)]
+pub enum Home {
+    /// A local cluster in this fleet's folder.
+    Fleet(PathBuf),
+    /// A cluster with an API server.
+    Server(Server),
+}
+
+/// A managed cluster with an API server.
+#[derive(Debug, Clone)]
+pub struct Server {
+    /// The way to it, and who the control plane is there. Whoever made it renews its token.
+    pub access: Access,
+    /// The folder with the authority to sign, in the layout of Istio's `cacerts`.
+    pub cacerts: PathBuf,
+    /// Where Istio keeps its remote secrets, when they are to count.
+    pub istio: Option<Namespace>,
+    /// What kubeconfigs in secrets may do.
+    pub allowed: Allowed,
 }
 
 /// Why a control plane cannot start.

@@ -20,7 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::saved;
-use crate::watches::{Watches, folder_of};
+use crate::watches::{Watches, Way};
 
 /// Changes that wait; a watch that says more waits itself.
 pub(crate) const CHANGES: usize = 1024;
@@ -40,10 +40,14 @@ pub(crate) enum Order {
 }
 
 /// What only the keeper knows, for people.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Health {
     /// Of manifests, of watches, of the disk.
     pub(crate) problems: Vec<Problem>,
+    /// The UID of the managed cluster, when its API server has said it.
+    pub(crate) uid: Option<String>,
+    /// When the credentials of other clusters end.
+    pub(crate) credentials: BTreeMap<ClusterId, Timestamp>,
 }
 
 /// How others reach the keeper.
@@ -169,7 +173,7 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
     };
     keeper.load(now());
     let local = keeper.local.clone();
-    keeper.watches.ensure(&local, &local);
+    keeper.watches.ensure(&local, &Way::Own);
     keeper.publish(now());
     let stopping = process.stopping();
     process.run("keeper", async move {
@@ -296,15 +300,15 @@ impl Keeper {
     /// Says whether a cluster was removed, so that there is another snapshot to make.
     fn follow_members(&mut self, snapshot: &Snapshot, now: Timestamp) -> bool {
         let members = self.registry.members();
-        let wanted: BTreeMap<ClusterId, ClusterId> = members
+        let wanted: BTreeMap<ClusterId, Way> = members
             .values()
             .filter(|member| member.cluster != self.local)
-            .filter_map(|member| Some((member.cluster.clone(), folder_of(member)?)))
+            .filter_map(|member| Some((member.cluster.clone(), self.watches.way_to(member).ok()?)))
             .collect();
         let known = members.keys().chain([&self.local]);
         let known: Vec<ClusterId> = known.cloned().collect();
-        for (cluster, folder) in &wanted {
-            if self.watches.ensure(cluster, folder) {
+        for (cluster, way) in &wanted {
+            if self.watches.ensure(cluster, way) {
                 tracing::info!(%cluster, "discovery starts");
             }
         }
@@ -341,7 +345,7 @@ impl Keeper {
         for cluster in wanting {
             self.watches.list_again(&cluster);
         }
-        for (cluster, folder, watch) in self.watches.ended() {
+        for (cluster, way, watch) in self.watches.ended() {
             let reason = "the watch ended by itself, and starts again".to_owned();
             let change = Change {
                 cluster: cluster.clone(),
@@ -349,7 +353,7 @@ impl Keeper {
                 what: Observed::Lost(reason),
             };
             let _ = self.registry.apply(change, now);
-            self.watches.ensure(&cluster, &folder);
+            self.watches.ensure(&cluster, &way);
         }
         self.publish(now);
         self.save();
@@ -454,15 +458,13 @@ impl Keeper {
     fn tell_health(&mut self) {
         let mut problems = self.watches.problems();
         for member in self.registry.members().values() {
-            if member.cluster != self.local && folder_of(member).is_none() {
+            if let Err(reason) = self.watches.way_to(member) {
                 problems.push(Problem {
                     severity: Severity::Error,
                     kind: ProblemKind::BadObject,
                     cluster: Some(member.cluster.clone()),
                     object: format!("Cluster {}", member.cluster),
-                    message: "its credential is not a folder of this fleet, and this build knows no other kind; its \
-                              services are not discovered"
-                        .into(),
+                    message: format!("its services are not discovered: {reason}"),
                 });
             }
             if member.cluster != self.local && member.mode == MemberMode::Managed {
@@ -472,7 +474,7 @@ impl Keeper {
                     cluster: Some(member.cluster.clone()),
                     object: format!("Cluster {}", member.cluster),
                     message: format!(
-                        "an instance in a local fleet manages one cluster, {}: this one is only discovered; say \
+                        "an instance manages one cluster, {}: this one is only discovered; say \
                          --discovery-only, or create an instance for it",
                         self.local
                     ),
@@ -499,9 +501,18 @@ impl Keeper {
             });
         }
         problems.sort();
-        self.health.send_if_modified(|health| {
-            let new = health.problems != problems;
-            health.problems = problems;
+        let credentials = self.watches.clusters().filter_map(|cluster| {
+            let ends = self.watches.credential_ends(cluster)?;
+            Some((cluster.clone(), ends))
+        });
+        let health = Health {
+            credentials: credentials.collect(),
+            uid: self.watches.uid(),
+            problems,
+        };
+        self.health.send_if_modified(|known| {
+            let new = *known != health;
+            *known = health;
             new
         });
     }

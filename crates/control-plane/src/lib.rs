@@ -19,6 +19,7 @@ mod config;
 #[cfg(test)]
 mod fixture;
 mod keeper;
+mod own_cluster;
 mod places;
 mod proxy;
 mod saved;
@@ -29,10 +30,13 @@ mod watches;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::review::Reviewer;
 use catamaran_local::fleet::{FleetDir, Isolation};
-use catamaran_model::Timestamp;
+use catamaran_model::{ClusterId, Timestamp};
 use catamaran_process::http::Listener;
 use catamaran_process::{End, Process, now_millis};
 use catamaran_registry::{Freshness, Registry};
@@ -53,7 +57,7 @@ pub mod fuzzing {
     }
 }
 
-pub use config::{Config, StartError};
+pub use config::{Config, Home, Server, StartError};
 pub use status::{
     ClusterStatus, GatewayStatus, KindStatus, ProblemStatus, ProxyCounts, ProxyStatus, State,
     Status, TrustStatus,
@@ -72,8 +76,10 @@ pub async fn run(config: Config, process: Process) -> Result<End, StartError> {
 ///
 /// It is ready when it has a view of its own cluster and an authority to sign with, whatever becomes of its peers.
 pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, StartError> {
-    let (fleet, about) = FleetDir::open(&config.fleet)?;
-    let (dir, cluster) = fleet.existing(&config.cluster)?;
+    let found = match &config.home {
+        Home::Fleet(fleet) => Found::in_fleet(fleet, &config.cluster)?,
+        Home::Server(server) => Found::behind(server),
+    };
     std::fs::create_dir_all(&config.state).map_err(|source| StartError::State {
         path: config.state.clone(),
         source,
@@ -92,7 +98,7 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         keeper::Settings {
             registry: Registry::new(config.cluster.clone()).for_mesh(config.mesh.clone()),
             local: config.cluster.clone(),
-            watches: watches::Watches::new(fleet, about.isolation == Isolation::Process, changes),
+            watches: watches::Watches::new(found.watched, config.cluster.clone(), changes, now),
             changes: changes_in,
             state: config.state.clone(),
         },
@@ -100,7 +106,7 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         now,
     );
     let place = serving::Place {
-        cacerts: dir.cacerts(),
+        cacerts: found.cacerts,
         state: config.state.clone(),
     };
     let authority = Arc::new(serving::Authority::new(&place));
@@ -126,7 +132,7 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
     let signer = ca::Signer {
         authority: authority.clone(),
         cluster: config.cluster.clone(),
-        join: dir.join(),
+        tokens: found.tokens,
         now,
         signed: metrics.counter(
             "catamaran_certificates_signed",
@@ -153,9 +159,12 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
     let exporting = Arc::default();
     status::keep_exported(
         status::Exporter {
-            dir,
+            into: found.into,
             cluster: config.cluster.clone(),
-            uid: cluster.uid,
+            uid: found.uid.map_or_else(
+                || status::Uid::Heard(kept.health.clone()),
+                status::Uid::Said,
+            ),
             version: config.version.clone(),
             authority: authority.clone(),
             problem: Arc::clone(&exporting),
@@ -165,6 +174,7 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         now,
     );
     open_when_known(&kept, &config, process);
+    let reviewed = found.reviewed;
     let reporter = status::Reporter {
         mesh: config.mesh,
         cluster: config.cluster,
@@ -176,12 +186,60 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         exporting,
         now,
     };
+    if let Some((access, reviewer)) = reviewed {
+        own_cluster::keep(access, reviewer, reporter.clone(), process);
+    }
     let answer = move |request| admin::handle(reporter.clone(), request);
     process.run(
         "door",
         catamaran_process::http::serve(door, process.stopping(), answer),
     );
     Ok(address)
+}
+
+/// What the rooms of this program are given of the managed cluster.
+struct Found {
+    watched: watches::Home,
+    cacerts: PathBuf,
+    tokens: ca::Tokens,
+    into: status::Into,
+    /// Of a local cluster; an API server says its own later.
+    uid: Option<String>,
+    /// The API server that is written to, and who checks tokens there.
+    reviewed: Option<(Access, Arc<Reviewer>)>,
+}
+
+impl Found {
+    fn in_fleet(path: &Path, cluster: &ClusterId) -> Result<Found, StartError> {
+        let (fleet, about) = FleetDir::open(path)?;
+        let (dir, cluster) = fleet.existing(cluster)?;
+        let loopback = about.isolation == Isolation::Process;
+        Ok(Found {
+            watched: watches::Home::Fleet { fleet, loopback },
+            cacerts: dir.cacerts(),
+            tokens: ca::Tokens::Join(dir.join()),
+            uid: Some(cluster.uid),
+            into: status::Into::Folder(dir),
+            reviewed: None,
+        })
+    }
+
+    fn behind(server: &Server) -> Found {
+        let audiences = [catamaran_kubernetes::inject::TOKEN_AUDIENCE.to_owned()];
+        let reviewer = Arc::new(Reviewer::new(server.access.clone(), audiences));
+        Found {
+            watched: watches::Home::Server(watches::Managed {
+                access: server.access.clone(),
+                istio: server.istio.clone(),
+                allowed: server.allowed,
+            }),
+            cacerts: server.cacerts.clone(),
+            tokens: ca::Tokens::Accounts(reviewer.clone()),
+            into: status::Into::Server(server.access.clone()),
+            uid: None,
+            reviewed: Some((server.access.clone(), reviewer)),
+        }
+    }
 }
 
 /// The gate `view`: a complete view of the managed cluster, be it from the disk, and the instance's settings in it.

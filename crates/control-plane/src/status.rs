@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use catamaran_kubernetes::connect::Access;
 use catamaran_local::fleet::ClusterDir;
 use catamaran_local::object::MeshObject;
 use catamaran_local::write::{self, Outcome};
@@ -17,7 +18,7 @@ use catamaran_translate::Capability;
 use catamaran_xds::TypeUrlKind;
 use serde::{Deserialize, Serialize};
 
-use crate::keeper::Kept;
+use crate::keeper::{Health, Kept};
 use crate::serving::Authority;
 use crate::tell::{Slot, Tell};
 
@@ -520,11 +521,46 @@ fn digest(mesh: &MeshSpec) -> String {
     catamaran_xds::Version::of(&settings).to_string()
 }
 
+/// Where our word to peers goes: our own cluster.
+#[derive(Clone)]
+pub(crate) enum Into {
+    Folder(ClusterDir),
+    Server(Access),
+}
+
+/// What a cluster's UID is known by.
+pub(crate) enum Uid {
+    Said(String),
+    Heard(tokio::sync::watch::Receiver<Health>),
+}
+
+impl Uid {
+    fn now(&mut self) -> Option<String> {
+        match self {
+            Uid::Said(uid) => Some(uid.clone()),
+            Uid::Heard(health) => health.borrow_and_update().uid.clone(),
+        }
+    }
+
+    async fn changed(&mut self) {
+        match self {
+            Uid::Said(_) => std::future::pending().await,
+            // The keeper is gone only when the process stops.
+            Uid::Heard(health) => {
+                if health.changed().await.is_err() {
+                    std::future::pending().await
+                }
+            }
+        }
+    }
+}
+
 /// What an export is written with.
 pub(crate) struct Exporter {
-    pub(crate) dir: ClusterDir,
+    pub(crate) into: Into,
     pub(crate) cluster: ClusterId,
-    pub(crate) uid: String,
+    /// The UID of the managed cluster, once it is known.
+    pub(crate) uid: Uid,
     pub(crate) version: Version,
     pub(crate) authority: Arc<Authority>,
     pub(crate) problem: Arc<Mutex<Option<Problem>>>,
@@ -532,7 +568,7 @@ pub(crate) struct Exporter {
 
 /// Writes the `MeshExport` of the instance into its own cluster whenever its content changes, and nothing anywhere else.
 pub(crate) fn keep_exported(
-    exporter: Exporter,
+    mut exporter: Exporter,
     snapshots: tokio::sync::watch::Receiver<Arc<Snapshot>>,
     process: &Process,
     now: fn() -> Timestamp,
@@ -546,14 +582,16 @@ pub(crate) fn keep_exported(
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             authority.borrow_and_update();
-            let said = export(
-                &snapshot,
-                &exporter.authority,
-                &exporter.cluster,
-                &exporter.uid,
-                &exporter.version,
-                now(),
-            );
+            let said = exporter.uid.now().and_then(|uid| {
+                export(
+                    &snapshot,
+                    &exporter.authority,
+                    &exporter.cluster,
+                    &uid,
+                    &exporter.version,
+                    now(),
+                )
+            });
             let mut failed = false;
             if let Some(said) = said.filter(|said| written.as_ref() != Some(said)) {
                 match exporter.write(said.clone()).await {
@@ -565,6 +603,7 @@ pub(crate) fn keep_exported(
                 () = &mut stop => return Ok::<(), Infallible>(()),
                 _ = snapshots.changed() => {}
                 _ = authority.changed() => {}
+                () = exporter.uid.changed() => {}
                 () = tokio::time::sleep(AGAIN), if failed => {}
             }
         }
@@ -573,19 +612,28 @@ pub(crate) fn keep_exported(
 
 impl Exporter {
     async fn write(&self, export: MeshExport) -> Result<(), ()> {
-        let dir = self.dir.clone();
         let mesh = export.mesh.clone();
-        let written = tokio::task::spawn_blocking(move || write::put_export(&dir, &export)).await;
-        let written = match written {
-            Ok(Ok(outcome)) => Ok(outcome),
-            Ok(Err(error)) => Err(error.to_string()),
-            Err(error) => Err(error.to_string()),
+        let written = match self.into.clone() {
+            Into::Folder(dir) => {
+                let written = tokio::task::spawn_blocking(move || write::put_export(&dir, &export));
+                match written.await {
+                    Ok(Ok(outcome)) => Ok(outcome != Outcome::Unchanged),
+                    Ok(Err(error)) => Err(error.to_string()),
+                    Err(error) => Err(error.to_string()),
+                }
+            }
+            Into::Server(access) => {
+                let written = catamaran_kubernetes::write::put_export(&access, &export).await;
+                written
+                    .map(|()| true)
+                    .map_err(|failure| failure.about("MeshExports"))
+            }
         };
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
         match written {
-            Ok(outcome) => {
+            Ok(changed) => {
                 *problem = None;
-                if outcome != Outcome::Unchanged {
+                if changed {
                     tracing::info!(%mesh, "told peers what changed");
                 }
                 Ok(())

@@ -3,18 +3,59 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
+use catamaran_kubernetes::remote::{Credentials, same_cluster};
+use catamaran_kubernetes::token::{self, Renewal};
+use catamaran_kubernetes::watch as server;
 use catamaran_local::fleet::FleetDir;
 use catamaran_local::manifest::Problem as ManifestProblem;
 use catamaran_local::watch::{Watched, Work, watch};
-use catamaran_model::{ClusterId, Credential, Member};
-use catamaran_registry::{Change, WatchGeneration};
+use catamaran_model::{ClusterId, Credential, Member, Namespace, Timestamp};
+use catamaran_registry::{Change, Observed, Problem, ProblemKind, Severity, WatchGeneration};
 use tokio::sync::{mpsc, watch as latest};
 use tokio::task::JoinHandle;
 
+/// What the managed cluster is, and with it what others can be.
+#[derive(Debug, Clone)]
+pub(crate) enum Home {
+    /// A local cluster in a fleet.
+    Fleet {
+        fleet: FleetDir,
+        /// Whether pods have addresses on loopback.
+        loopback: bool,
+    },
+    /// A cluster with an API server.
+    Server(Managed),
+}
+
+/// A managed cluster with an API server.
+#[derive(Debug, Clone)]
+pub(crate) struct Managed {
+    /// The way to it, whose credential somebody else renews.
+    pub(crate) access: Access,
+    /// Where Istio keeps its remote secrets, when they count.
+    pub(crate) istio: Option<Namespace>,
+    /// What kubeconfigs in secrets may do.
+    pub(crate) allowed: Allowed,
+}
+
+/// The way to a cluster's facts. A cluster whose way is another one is listed on the new way before the old one ends.
+#[derive(Clone, PartialEq, Eq)]
+pub(crate) enum Way {
+    /// The managed cluster's own.
+    Own,
+    /// A folder of the fleet.
+    Folder(ClusterId),
+    /// An API server.
+    Server(Arc<Kubeconfig>),
+}
+
 /// The watches that run. A new one runs beside the old one until its list is complete.
 pub(crate) struct Watches {
-    fleet: FleetDir,
-    loopback: bool,
+    home: Home,
+    local: ClusterId,
+    now: fn() -> Timestamp,
     out: mpsc::Sender<Change>,
     last: u64,
     clusters: BTreeMap<ClusterId, Vec<Running>>,
@@ -23,9 +64,19 @@ pub(crate) struct Watches {
 
 struct Running {
     generation: WatchGeneration,
-    folder: ClusterId,
+    way: Way,
     task: JoinHandle<()>,
-    problems: latest::Receiver<Vec<ManifestProblem>>,
+    beside: Beside,
+}
+
+/// What a watch knows beside the facts.
+enum Beside {
+    Folder(latest::Receiver<Vec<ManifestProblem>>),
+    Server {
+        known: latest::Receiver<server::Beside>,
+        /// How the renewal of its token goes.
+        renewal: latest::Receiver<Renewal>,
+    },
 }
 
 impl Drop for Running {
@@ -35,10 +86,16 @@ impl Drop for Running {
 }
 
 impl Watches {
-    pub(crate) fn new(fleet: FleetDir, loopback: bool, out: mpsc::Sender<Change>) -> Watches {
+    pub(crate) fn new(
+        home: Home,
+        local: ClusterId,
+        out: mpsc::Sender<Change>,
+        now: fn() -> Timestamp,
+    ) -> Watches {
         Watches {
-            fleet,
-            loopback,
+            home,
+            local,
+            now,
             out,
             last: 0,
             clusters: BTreeMap::new(),
@@ -46,21 +103,58 @@ impl Watches {
         }
     }
 
-    /// What all watches did, counted.
+    /// What all watches of folders did, counted.
     pub(crate) fn work(&self) -> Arc<Work> {
         self.work.clone()
     }
 
-    /// Makes sure that a cluster is watched in this folder; says whether a watch was started.
-    pub(crate) fn ensure(&mut self, cluster: &ClusterId, folder: &ClusterId) -> bool {
+    /// The way to a member's facts, or why there is none.
+    pub(crate) fn way_to(&self, member: &Member) -> Result<Way, String> {
+        match (&self.home, &member.credential) {
+            _ if member.cluster == self.local => Ok(Way::Own),
+            (Home::Fleet { .. }, _) => folder_of(member).map(Way::Folder).ok_or_else(|| {
+                "its credential is not a folder of this fleet, and an instance in a local fleet reads no other".into()
+            }),
+            (Home::Server(_), Credential::Folder(_)) => Err(
+                "its credential is a folder, which an instance in a cluster with an API server does not read; name a secret with a kubeconfig"
+                    .into(),
+            ),
+            (Home::Server(_), Credential::Secret(place)) => {
+                let credentials = self.credentials();
+                let held = credentials.of(place, &member.cluster).ok_or_else(|| {
+                    format!(
+                        "there is no secret {place} with the label istio/multiCluster=true and a kubeconfig under {}; add the cluster again",
+                        member.cluster
+                    )
+                })?;
+                let refused = || held.refused.clone().unwrap_or_default();
+                held.usable.clone().map(Way::Server).ok_or_else(refused)
+            }
+        }
+    }
+
+    /// The credentials for other clusters that the managed one holds.
+    fn credentials(&self) -> Arc<Credentials> {
+        let own = self
+            .clusters
+            .get(&self.local)
+            .and_then(|running| running.last());
+        match own.map(|own| &own.beside) {
+            Some(Beside::Server { known, .. }) => known.borrow().credentials.clone(),
+            _ => Arc::default(),
+        }
+    }
+
+    /// Makes sure that a cluster is watched on this way; says whether a watch was started.
+    pub(crate) fn ensure(&mut self, cluster: &ClusterId, way: &Way) -> bool {
         let newest = self
             .clusters
             .get(cluster)
             .and_then(|running| running.last());
-        if newest.is_some_and(|newest| newest.folder == *folder && !newest.task.is_finished()) {
+        if newest.is_some_and(|newest| newest.way == *way && !newest.task.is_finished()) {
             return false;
         }
-        self.start(cluster, folder);
+        self.start(cluster, way);
         true
     }
 
@@ -71,31 +165,108 @@ impl Watches {
             return;
         };
         if let [only] = &running[..] {
-            let folder = only.folder.clone();
-            self.start(cluster, &folder);
+            let way = only.way.clone();
+            self.start(cluster, &way);
         }
     }
 
-    fn start(&mut self, cluster: &ClusterId, folder: &ClusterId) {
+    fn start(&mut self, cluster: &ClusterId, way: &Way) {
         self.last += 1;
         let generation = WatchGeneration(self.last);
-        let watched = Watched {
-            folder: self.fleet.cluster(folder).path().to_owned(),
-            cluster: cluster.clone(),
-            generation,
-            loopback: self.loopback,
-            work: self.work.clone(),
+        let (task, beside) = match (&self.home, way) {
+            (Home::Fleet { fleet, loopback }, way) => {
+                let folder = match way {
+                    Way::Folder(folder) => folder,
+                    _ => cluster,
+                };
+                let watched = Watched {
+                    folder: fleet.cluster(folder).path().to_owned(),
+                    cluster: cluster.clone(),
+                    generation,
+                    loopback: *loopback,
+                    work: self.work.clone(),
+                };
+                let (told, problems) = latest::channel(Vec::new());
+                let task = tokio::spawn(watch(watched, self.out.clone(), told));
+                (task, Beside::Folder(problems))
+            }
+            (Home::Server(managed), Way::Server(config)) => {
+                let allowed = managed.allowed;
+                let access = Access::new(config, allowed).map_err(|error| error.to_string());
+                self.remote(cluster, generation, access, config.clone())
+            }
+            (Home::Server(managed), _) => {
+                let reads = server::Reads::Managed {
+                    istio: managed.istio.clone(),
+                    allowed: managed.allowed,
+                };
+                let (told, known) = latest::channel(server::Beside::default());
+                let (_, renewal) = latest::channel(Renewal::Endless);
+                let watched = server::Watched {
+                    cluster: cluster.clone(),
+                    generation,
+                    access: managed.access.clone(),
+                    reads,
+                    pace: catamaran_kubernetes::Pace::default(),
+                };
+                let task = tokio::spawn(server::watch(watched, self.out.clone(), told));
+                (task, Beside::Server { known, renewal })
+            }
         };
-        let (told, problems) = latest::channel(Vec::new());
         let running = self.clusters.entry(cluster.clone()).or_default();
         // A replacement that was not complete gives way to the next one.
         running.truncate(1);
         running.push(Running {
             generation,
-            folder: folder.clone(),
-            task: tokio::spawn(watch(watched, self.out.clone(), told)),
-            problems,
+            way: way.clone(),
+            task,
+            beside,
         });
+    }
+
+    /// A watch of a cluster that is only discovered, with the renewal of its token.
+    fn remote(
+        &self,
+        cluster: &ClusterId,
+        generation: WatchGeneration,
+        access: Result<Access, String>,
+        config: Arc<Kubeconfig>,
+    ) -> (JoinHandle<()>, Beside) {
+        let (told, known) = latest::channel(server::Beside::default());
+        let (renewed, renewal) = latest::channel(Renewal::Endless);
+        let (cluster, out, now) = (cluster.clone(), self.out.clone(), self.now);
+        let task = tokio::spawn(async move {
+            let access = match access {
+                Ok(access) => access,
+                Err(reason) => {
+                    let what = Observed::Lost(reason);
+                    let lost = Change {
+                        cluster,
+                        watch: generation,
+                        what,
+                    };
+                    // The keeper is gone only when the process stops.
+                    let _ = out.send(lost).await;
+                    return std::future::pending().await;
+                }
+            };
+            let watched = server::Watched {
+                cluster,
+                generation,
+                access: access.clone(),
+                reads: server::Reads::DiscoveryOnly,
+                pace: catamaran_kubernetes::Pace::default(),
+            };
+            let watching = server::watch(watched, out, told);
+            match config.token() {
+                Some(token) => tokio::select! {
+                    () = watching => {}
+                    () = token::keep(access, token, now, renewed) => {}
+                },
+                None => watching.await,
+            }
+        });
+        (task, Beside::Server { known, renewal })
     }
 
     /// A watch completed its list: older ones of the cluster end.
@@ -117,29 +288,91 @@ impl Watches {
     }
 
     /// Watches that ended by themselves, which none should: with the life that ended.
-    pub(crate) fn ended(&self) -> Vec<(ClusterId, ClusterId, WatchGeneration)> {
-        let newest = self
-            .clusters
-            .iter()
-            .filter_map(|(cluster, running)| Some((cluster, running.last()?)));
-        newest
+    pub(crate) fn ended(&self) -> Vec<(ClusterId, Way, WatchGeneration)> {
+        self.newest()
             .filter(|(_, running)| running.task.is_finished())
-            .map(|(cluster, running)| (cluster.clone(), running.folder.clone(), running.generation))
+            .map(|(cluster, running)| (cluster.clone(), running.way.clone(), running.generation))
             .collect()
     }
 
-    /// What people should know of the manifests of each cluster.
-    pub(crate) fn problems(&self) -> Vec<catamaran_registry::Problem> {
-        let all = self.clusters.iter().flat_map(|(cluster, running)| {
-            let newest = running
-                .last()
-                .map(|newest| newest.problems.borrow().clone());
-            let problems = newest.unwrap_or_default();
-            problems
-                .into_iter()
-                .map(move |problem| problem.in_cluster(cluster))
-        });
-        all.collect()
+    fn newest(&self) -> impl Iterator<Item = (&ClusterId, &Running)> {
+        self.clusters
+            .iter()
+            .filter_map(|(cluster, running)| Some((cluster, running.last()?)))
+    }
+
+    /// The UID of the managed cluster, when its API server has said it.
+    pub(crate) fn uid(&self) -> Option<String> {
+        let own = self.clusters.get(&self.local)?.last()?;
+        match &own.beside {
+            Beside::Server { known, .. } => known.borrow().uid.clone(),
+            Beside::Folder(_) => None,
+        }
+    }
+
+    /// When the credential of a cluster ends, when it does.
+    pub(crate) fn credential_ends(&self, cluster: &ClusterId) -> Option<Timestamp> {
+        let running = self.clusters.get(cluster)?.last()?;
+        let Beside::Server { renewal, .. } = &running.beside else {
+            return None;
+        };
+        match &*renewal.borrow() {
+            Renewal::Endless => None,
+            Renewal::InTime(granted) => Some(granted.until),
+            Renewal::Failing { until, .. } => Some(*until),
+        }
+    }
+
+    /// What people should know of the objects of each cluster, and of the ways to them.
+    pub(crate) fn problems(&self) -> Vec<Problem> {
+        let mut all = Vec::new();
+        let mut uids = BTreeMap::new();
+        for (cluster, running) in self.newest() {
+            match &running.beside {
+                Beside::Folder(problems) => {
+                    let problems = problems.borrow().clone();
+                    all.extend(
+                        problems
+                            .into_iter()
+                            .map(|problem| problem.in_cluster(cluster)),
+                    );
+                }
+                Beside::Server { known, renewal } => {
+                    let known = known.borrow();
+                    all.extend(known.problems.iter().cloned());
+                    if let Some(uid) = &known.uid {
+                        uids.insert(cluster.clone(), uid.clone());
+                    }
+                    if let Renewal::Failing { reason, until } = &*renewal.borrow() {
+                        all.push(Problem {
+                            severity: Severity::Warning,
+                            kind: ProblemKind::DiscoveryLost,
+                            cluster: Some(cluster.clone()),
+                            object: format!("Cluster {cluster}"),
+                            message: format!(
+                                "its credential is not renewed: {reason}; the present one ends at {}, and `catamaran cluster add` makes a new one",
+                                crate::status::utc(*until)
+                            ),
+                        });
+                    }
+                }
+            }
+        }
+        let named = uids.iter().map(|(cluster, uid)| (cluster, uid.as_str()));
+        for (first, others) in same_cluster(named) {
+            for other in others {
+                all.push(Problem {
+                    severity: Severity::Error,
+                    kind: ProblemKind::DuplicateCluster,
+                    cluster: Some(other.clone()),
+                    object: format!("Cluster {other}"),
+                    message: format!(
+                        "it is the same cluster as {first} (by the UID of kube-system), so its endpoints would count twice; remove one of them"
+                    ),
+                });
+            }
+        }
+        all
     }
 }
 

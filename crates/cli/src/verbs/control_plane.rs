@@ -2,19 +2,25 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use catamaran_control_plane::Config;
+use catamaran_control_plane::{Config, Home, Server};
+use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::in_cluster;
+use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
 use catamaran_local::fleet::FleetDir;
-use catamaran_model::{ClusterId, MeshName, Version};
+use catamaran_model::{ClusterId, MeshName, Namespace, Version};
 use catamaran_operate::{OUR_VERSION, OperateError};
 use catamaran_process::{LogConfig, LogFormat, Process};
 
 use crate::context::{Context, Failure, Outcome};
 
-/// Run the control plane of an instance (a program; the node of its cluster starts it).
+/// Run the control plane of an instance (a program; the node of its cluster starts it, or a Deployment).
 #[derive(Debug, clap::Args)]
-#[command(
-    after_help = "Examples:\n  catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012"
-)]
+#[command(after_help = "Examples:
+  catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012
+  catamaran control-plane --kubeconfig ~/.kube/config --context one --cluster cluster-1 --mesh mesh-1 \\
+      --cacerts ./cacerts --state /var/lib/catamaran --socket /run/catamaran/control-plane.sock --listen 0.0.0.0:15012
+  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /var/lib/catamaran \\
+      --socket /var/lib/catamaran/control-plane.sock --listen 0.0.0.0:15012")]
 pub(crate) struct Args {
     /// The managed cluster.
     #[arg(long)]
@@ -28,6 +34,27 @@ pub(crate) struct Args {
     /// Where it keeps caches that may be deleted; the cluster's folder state/ when not said.
     #[arg(long, value_name = "FOLDER")]
     state: Option<PathBuf>,
+    /// The managed cluster has an API server, and this file leads to it.
+    #[arg(long, value_name = "FILE", requires_all = ["cacerts", "state", "socket"])]
+    kubeconfig: Option<PathBuf>,
+    /// Which context of the file; its current one when not said.
+    #[arg(long, requires = "kubeconfig")]
+    context: Option<String>,
+    /// The managed cluster is the one that this runs in as a pod.
+    #[arg(long, conflicts_with = "kubeconfig", requires_all = ["cacerts", "state", "socket"])]
+    in_cluster: bool,
+    /// The authority to sign with, in the layout of Istio's secret cacerts.
+    #[arg(long, value_name = "FOLDER")]
+    cacerts: Option<PathBuf>,
+    /// Where people's programs reach it.
+    #[arg(long, value_name = "FILE")]
+    socket: Option<PathBuf>,
+    /// Istio's remote secrets of this namespace name clusters too.
+    #[arg(long, value_name = "NAMESPACE")]
+    istio_namespace: Option<Namespace>,
+    /// Kubeconfigs may lead to addresses on loopback, as of clusters on one's own machine.
+    #[arg(long)]
+    allow_loopback: bool,
 }
 
 /// How our programs live: their logs follow CATAMARAN_LOG, else RUST_LOG, else `info`.
@@ -44,19 +71,90 @@ pub(super) fn process_config(name: &str) -> catamaran_process::Config {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    let fleet = FleetDir::at(context.fleet_path()?);
-    let (cluster, _) = fleet.existing(&args.cluster).map_err(OperateError::from)?;
-    let config = Config {
-        fleet: fleet.path().into(),
-        mesh: args.mesh,
-        listen: args.listen,
-        socket: cluster.control_plane_socket(),
-        state: args.state.unwrap_or_else(|| cluster.state()),
-        version: Version::new(OUR_VERSION).map_err(OperateError::from)?,
-        cluster: args.cluster,
+    let version = Version::new(OUR_VERSION).map_err(OperateError::from)?;
+    let config = match way(&args)? {
+        None => {
+            let fleet = FleetDir::at(context.fleet_path()?);
+            let (cluster, _) = fleet.existing(&args.cluster).map_err(OperateError::from)?;
+            Config {
+                home: Home::Fleet(fleet.path().into()),
+                mesh: args.mesh,
+                listen: args.listen,
+                socket: cluster.control_plane_socket(),
+                state: args.state.unwrap_or_else(|| cluster.state()),
+                version,
+                cluster: args.cluster,
+            }
+        }
+        Some(access) => {
+            if args.in_cluster {
+                let folder = PathBuf::from(in_cluster::FOLDER);
+                tokio::spawn(in_cluster::keep(access.clone(), folder));
+            }
+            Config {
+                home: Home::Server(Server {
+                    access,
+                    cacerts: said(args.cacerts, "--cacerts")?,
+                    istio: args.istio_namespace,
+                    allowed: Allowed {
+                        loopback: args.allow_loopback,
+                        ..Allowed::default()
+                    },
+                }),
+                mesh: args.mesh,
+                listen: args.listen,
+                socket: said(args.socket, "--socket")?,
+                state: said(args.state, "--state")?,
+                version,
+                cluster: args.cluster,
+            }
+        }
     };
     let process = Process::start(process_config("control-plane"));
     let end = catamaran_control_plane::run(config, process).await;
     let end = end.map_err(|error| Failure::Program(error.to_string()))?;
     Ok(ExitCode::from(end.exit_code()))
+}
+
+/// The way to the managed cluster's API server, when it has one.
+fn way(args: &Args) -> Result<Option<Access>, Failure> {
+    let failed = |error: String| Failure::Program(error);
+    if args.in_cluster {
+        let said = |name: &str| {
+            std::env::var(name).map_err(|_| {
+                failed(format!(
+                    "{name} is not set; --in-cluster is for a program in a pod"
+                ))
+            })
+        };
+        let port = said("KUBERNETES_SERVICE_PORT")?;
+        let port = port.parse().map_err(|_| {
+            failed(format!(
+                "KUBERNETES_SERVICE_PORT is {port:?}, which is no port"
+            ))
+        })?;
+        let host = said("KUBERNETES_SERVICE_HOST")?;
+        let access = in_cluster::access(in_cluster::FOLDER.as_ref(), &host, port);
+        return access.map(Some).map_err(|error| failed(error.to_string()));
+    }
+    let Some(path) = &args.kubeconfig else {
+        return Ok(None);
+    };
+    let named = |error: &dyn std::fmt::Display| failed(format!("{}: {error}", path.display()));
+    let text = std::fs::read_to_string(path).map_err(|error| named(&error))?;
+    // one's own file, for one's own cluster
+    let allowed = Allowed {
+        loopback: true,
+        files: true,
+        ..Allowed::default()
+    };
+    let config = Kubeconfig::read_context(&text, args.context.as_deref(), allowed);
+    let config = config.map_err(|error| named(&error))?;
+    let access = Access::new(&config, allowed).map_err(|error| named(&error))?;
+    Ok(Some(access))
+}
+
+/// What the parser has demanded already.
+fn said(value: Option<PathBuf>, option: &str) -> Result<PathBuf, Failure> {
+    value.ok_or_else(|| Failure::Program(format!("{option} is missing")))
 }

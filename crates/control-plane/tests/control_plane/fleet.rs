@@ -193,7 +193,7 @@ impl Cluster {
     pub(crate) async fn start(&self) -> Plane {
         let process = Process::start(catamaran_process::Config::quiet("control-plane"));
         let config = Config {
-            fleet: self.fleet.clone(),
+            home: catamaran_control_plane::Home::Fleet(self.fleet.clone()),
             cluster: self.name.clone(),
             mesh: self.mesh.clone(),
             listen: "127.0.0.1:0".parse().unwrap(),

@@ -1,0 +1,235 @@
+//! What an instance keeps true in its own cluster with an API server: the status of its objects, the roots of trust where
+//! sidecars find them, and the keys that check tokens while the API server is away.
+//!
+//! Nothing here decides anything, and nothing waits for it: what cannot be written is written later.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::failure::Failure;
+use catamaran_kubernetes::review::Reviewer;
+use catamaran_kubernetes::write::{self, ClusterWord, MeshWord, Phase, Standing};
+use catamaran_model::{ClusterId, Namespace, SpiffeId, Timestamp};
+use catamaran_process::Process;
+use catamaran_registry::{Freshness, Snapshot};
+
+use crate::status::{Reporter, State};
+
+/// How often the status is looked at.
+const ROUND: Duration = Duration::from_secs(2);
+/// How often what is written is written again, for somebody may have taken it away.
+const AGAIN: Duration = Duration::from_secs(300);
+/// How often keys are asked for, and how soon after a failure.
+const KEYS: Duration = Duration::from_secs(300);
+const KEYS_AGAIN: Duration = Duration::from_secs(10);
+
+/// Starts what keeps it true.
+pub(crate) fn keep(access: Access, reviewer: Arc<Reviewer>, reporter: Reporter, process: &Process) {
+    let stopping = process.stopping();
+    process.run("token keys", async move {
+        let stop = stopping.wait();
+        tokio::pin!(stop);
+        loop {
+            let wait = match reviewer.refresh().await {
+                Ok(()) => KEYS,
+                Err(failure) => {
+                    tracing::warn!("{}", failure.about("the keys of tokens"));
+                    KEYS_AGAIN
+                }
+            };
+            tokio::select! {
+                () = &mut stop => return Ok::<(), Infallible>(()),
+                () = tokio::time::sleep(wait) => {}
+            }
+        }
+    });
+    let stopping = process.stopping();
+    process.run("own cluster", async move {
+        let stop = stopping.wait();
+        tokio::pin!(stop);
+        let mut writer = Writer {
+            access,
+            reporter,
+            mesh: None,
+            clusters: BTreeMap::new(),
+            roots: BTreeMap::new(),
+            complained: None,
+        };
+        loop {
+            tokio::select! {
+                () = &mut stop => return Ok::<(), Infallible>(()),
+                () = tokio::time::sleep(ROUND) => {}
+            }
+            writer.round().await;
+        }
+    });
+}
+
+/// What is written already, and when.
+struct Written<T> {
+    word: T,
+    at: Timestamp,
+}
+
+struct Writer {
+    access: Access,
+    reporter: Reporter,
+    mesh: Option<Written<MeshWord>>,
+    clusters: BTreeMap<ClusterId, Written<ClusterWord>>,
+    roots: BTreeMap<Namespace, Written<String>>,
+    complained: Option<String>,
+}
+
+impl Writer {
+    async fn round(&mut self) {
+        let snapshot = self.reporter.kept.snapshots.borrow().clone();
+        let mut failure = None;
+        if let Err(error) = self.roots(&snapshot).await {
+            failure = Some(error.about("the ConfigMaps of roots"));
+        }
+        if let Err(error) = self.statuses(&snapshot).await {
+            failure = Some(error.about("the status of Mesh and Cluster"));
+        }
+        if failure != self.complained {
+            if let Some(failure) = &failure {
+                tracing::warn!("not written into our own cluster: {failure}; it is tried again");
+            }
+            self.complained = failure;
+        }
+    }
+
+    /// The roots, in our own namespace and in each that asks for sidecars.
+    async fn roots(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let (Some(issuer), Some(view)) = (
+            self.reporter.authority.issuer(),
+            snapshot.clusters.get(&self.reporter.cluster),
+        ) else {
+            return Ok(());
+        };
+        let pem = issuer.bundle().to_pem(issuer.trust_domain());
+        let own = Namespace::new(SpiffeId::SYSTEM_NAMESPACE).ok();
+        let asking = view.namespaces.values().filter(|facts| facts.inject);
+        let asking = asking.map(|facts| facts.name.clone());
+        for namespace in own.into_iter().chain(asking) {
+            let now = (self.reporter.now)();
+            if fresh(self.roots.get(&namespace), &pem, now) {
+                continue;
+            }
+            write::put_roots(&self.access, &namespace, &pem).await?;
+            let written = Written {
+                word: pem.clone(),
+                at: now,
+            };
+            self.roots.insert(namespace, written);
+        }
+        Ok(())
+    }
+
+    async fn statuses(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
+        let status = self.reporter.status().await;
+        let now = (self.reporter.now)();
+        let worst = status
+            .problems
+            .iter()
+            .find(|problem| problem.severity == "error");
+        let (phase, because) = match (status.state, worst) {
+            (State::Creating, _) => (Phase::Pending, status.because.join("; ")),
+            (_, Some(problem)) => (
+                Phase::Degraded,
+                format!("{}: {}", problem.object, problem.message),
+            ),
+            (State::Updating, None) => (Phase::Ready, status.because.join("; ")),
+            (State::Running, None) => (Phase::Ready, "all is told and taken".to_owned()),
+        };
+        let endpoints = snapshot.clusters.values().map(|view| view.endpoints).sum();
+        let word = MeshWord {
+            standing: standing(
+                self.mesh.as_ref().map(|known| &known.word.standing),
+                phase,
+                because,
+                now,
+            ),
+            version: self.reporter.version.clone(),
+            counts: [
+                snapshot.clusters.len(),
+                snapshot.services.len(),
+                endpoints,
+                status.proxies.connected,
+            ],
+        };
+        if !fresh(self.mesh.as_ref(), &word, now) {
+            ignore_absent(write::put_mesh_status(&self.access, &self.reporter.mesh, &word).await)?;
+            self.mesh = Some(Written { word, at: now });
+        }
+        let credentials = self.reporter.kept.health.borrow().credentials.clone();
+        self.clusters
+            .retain(|cluster, _| snapshot.clusters.contains_key(cluster));
+        for (cluster, view) in &snapshot.clusters {
+            let mut about = status.problems.iter();
+            let name = cluster.as_str();
+            let worst = about.find(|problem| {
+                problem.severity == "error" && problem.cluster.as_deref() == Some(name)
+            });
+            let (phase, because) = match (&view.freshness, worst) {
+                (_, Some(problem)) => (Phase::Degraded, problem.message.clone()),
+                (Freshness::Unknown, None) => {
+                    (Phase::Pending, "its first list is not complete".into())
+                }
+                (Freshness::Fresh, None) => (Phase::Ready, "its facts are fresh".into()),
+                (Freshness::Stale { reason, .. }, None) => (Phase::Degraded, reason.clone()),
+            };
+            let known = self.clusters.get(cluster);
+            let word = ClusterWord {
+                standing: standing(known.map(|known| &known.word.standing), phase, because, now),
+                freshness: view.freshness.clone(),
+                revision: view.revision.0,
+                counts: [view.services, view.endpoints],
+                credential: credentials.get(cluster).copied(),
+            };
+            // revisions alone are not worth a write each
+            let same = known.is_some_and(|known| {
+                ClusterWord {
+                    revision: known.word.revision,
+                    ..word.clone()
+                } == known.word
+            });
+            if !same
+                || !fresh(
+                    known,
+                    &known.map_or_else(|| word.clone(), |known| known.word.clone()),
+                    now,
+                )
+            {
+                ignore_absent(write::put_cluster_status(&self.access, cluster, &word).await)?;
+                self.clusters
+                    .insert(cluster.clone(), Written { word, at: now });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Since when something stands as it does.
+fn standing(before: Option<&Standing>, phase: Phase, because: String, now: Timestamp) -> Standing {
+    let since = before.filter(|before| before.phase == phase);
+    Standing {
+        phase,
+        because,
+        since: since.map_or(now, |before| before.since),
+    }
+}
+
+fn fresh<T: PartialEq>(known: Option<&Written<T>>, word: &T, now: Timestamp) -> bool {
+    known.is_some_and(|known| known.word == *word && now.since(known.at) < AGAIN)
+}
+
+/// An object that is not there has no status.
+fn ignore_absent(result: Result<(), Failure>) -> Result<(), Failure> {
+    match result {
+        Err(Failure::Absent) => Ok(()),
+        other => other,
+    }
+}
