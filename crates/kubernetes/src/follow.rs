@@ -35,6 +35,8 @@ pub struct Pace {
     pub page: usize,
     /// How often the names of gateways are looked up.
     pub names: Duration,
+    /// How often the rights of a credential for discovery are reviewed.
+    pub rights: Duration,
 }
 
 impl Default for Pace {
@@ -49,6 +51,7 @@ impl Default for Pace {
             watch: Duration::from_secs(300),
             page: 500,
             names: Duration::from_secs(30),
+            rights: Duration::from_secs(3600),
         }
     }
 }

@@ -15,6 +15,7 @@ use catamaran_registry::{Fact, FactKey, Observed, Problem, ProblemKind, Revision
 
 use crate::failure::Failure;
 use crate::remote::{Held, RemoteSecret};
+use crate::rights::Rights;
 use crate::seen::{
     GatewayHost, Kept, Key, Kind, PodFacts, SeenEndpoint, SeenNode, SeenService, SeenSlice,
     member_of,
@@ -45,6 +46,8 @@ pub(crate) enum Told {
     Lost(Kind, Failure),
     /// Where the names of gateways lead.
     Resolved(BTreeMap<String, Vec<EndpointAddress>>),
+    /// What the credential may do.
+    Rights(Rights),
 }
 
 /// What the registry should hear.
@@ -140,6 +143,8 @@ pub(crate) struct Join {
     /// What the names of gateways lead to.
     resolved: BTreeMap<String, Vec<EndpointAddress>>,
     problems: BTreeMap<(Kind, Key), String>,
+    /// What the credential may do, once it is known.
+    rights: Option<Rights>,
     /// The namespace of the last object.
     neighbour: Option<Namespace>,
 
@@ -225,6 +230,7 @@ impl Join {
             missing: BTreeSet::new(),
             resolved: BTreeMap::new(),
             problems: BTreeMap::new(),
+            rights: None,
             neighbour: None,
             said: false,
             stale: false,
@@ -267,6 +273,7 @@ impl Join {
             }
             Told::Lost(kind, failure) => self.enter(kind, State::Lost(failure), &mut out),
             Told::Resolved(found) => self.resolve(found, &mut out),
+            Told::Rights(rights) => self.rights = Some(rights),
         }
         if !self.said {
             // Nothing single is said before the first list.
@@ -882,6 +889,8 @@ impl Join {
                 }
             }
         }
+        let rights = self.rights.as_ref();
+        problems.extend(rights.and_then(|rights| rights.problem(&self.cluster)));
         let mut named = BTreeMap::new();
         for secret in self.all_secrets() {
             for cluster in secret.clusters.keys() {
