@@ -155,6 +155,8 @@ pub(crate) struct Join {
     /// What was told, while discovery is lost.
     lost: Option<(Kind, Failure)>,
     secrets_changed: bool,
+    /// Something that is told beside the facts may be different.
+    beside_changed: bool,
 }
 
 macro_rules! shelf {
@@ -236,12 +238,19 @@ impl Join {
             stale: false,
             lost: None,
             secrets_changed: false,
+            beside_changed: true,
         }
     }
 
     /// Takes up what a watch says, and gives what the registry should hear.
     pub(crate) fn take(&mut self, told: Told) -> Vec<Say> {
         let mut out = Vec::new();
+        // Pods and slices, which change most, say nothing beside their facts but problems.
+        self.beside_changed |= match &told {
+            Told::Put(_, Kept::Pod(_) | Kept::EndpointSlice(_), _) => false,
+            Told::Gone(Kind::Pod | Kind::EndpointSlice, _) | Told::Begins(_) => false,
+            _ => true,
+        };
         match told {
             Told::Begins(kind) => shelf!(self, kind, shelf => shelf.begin()),
             Told::Put(key, kept, notes) => self.put(key, kept, notes, &mut out),
@@ -391,7 +400,7 @@ impl Join {
         }
         let kind = kind_of(&kept);
         match notes.is_empty() {
-            true => drop(self.problems.remove(&(kind, key.clone()))),
+            true => self.no_problem(kind, &key),
             false => self.problem(kind, key.clone(), notes.join("; ")),
         }
         let full = shelf!(self, kind, shelf => {
@@ -517,14 +526,21 @@ impl Join {
         self.problem(kind, key, reason);
     }
 
+    fn no_problem(&mut self, kind: Kind, key: &Key) {
+        if !self.problems.is_empty() && self.problems.remove(&(kind, key.clone())).is_some() {
+            self.beside_changed = true;
+        }
+    }
+
     fn problem(&mut self, kind: Kind, key: Key, reason: String) {
+        self.beside_changed = true;
         if self.problems.len() < MAX_PROBLEMS || self.problems.contains_key(&(kind, key.clone())) {
             self.problems.insert((kind, key), reason);
         }
     }
 
     fn gone(&mut self, kind: Kind, key: Key, out: &mut Vec<Say>) {
-        self.problems.remove(&(kind, key.clone()));
+        self.no_problem(kind, &key);
         let listing = shelf!(self, kind, shelf => match &mut shelf.next {
             Some(next) => {
                 next.remove(&key);
@@ -863,6 +879,11 @@ impl Join {
         Some(&system.uid)
             .filter(|uid| !uid.is_empty())
             .map(|uid| &**uid)
+    }
+
+    /// Whether what is told beside the facts may be different from what it was at the last call.
+    pub(crate) fn beside_changed(&mut self) -> bool {
+        std::mem::take(&mut self.beside_changed)
     }
 
     /// The remote secrets, if they have changed since the last call.

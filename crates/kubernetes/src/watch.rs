@@ -121,7 +121,7 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
             beside.send_modify(|beside| beside.credentials = shared);
         }
         // While a list comes in there is nothing to tell of it object by object.
-        if single || hearing.is_empty() {
+        if (single || hearing.is_empty()) && join.beside_changed() {
             tell(&join, &credentials, &beside);
             if join.names().iter().any(|name| !looked_up.contains(name)) {
                 looked_up = lookup(&join, &told, &mut tasks);

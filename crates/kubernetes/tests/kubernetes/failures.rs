@@ -303,6 +303,26 @@ async fn a_watch_that_says_410_is_listed_anew_and_not_lost() {
 }
 
 #[tokio::test]
+async fn a_server_that_always_says_410_is_not_kept_busy() {
+    let (server, mut live) = settled().await;
+    server.script(SLICES, On::Watch, Fault::ErrorEvent(410), None);
+    server.reset();
+    let before = server.audit().len();
+    live.for_a_while(Duration::from_millis(1500)).await;
+    let asked = server.audit()[before..].to_vec();
+    let lists = asked
+        .iter()
+        .filter(|(_, path, _)| {
+            path.starts_with(SLICES) && !path.contains("watch=") && !path.contains("continue=")
+        })
+        .count();
+    // With pauses of 80, 160, and then 200 ms.
+    assert!((3..=12).contains(&lists), "{lists} lists");
+    server.honest();
+    recovered(&server, &mut live).await;
+}
+
+#[tokio::test]
 async fn a_silent_watch_is_opened_again() {
     let (server, mut live) = settled().await;
     server.script(SLICES, On::Watch, Fault::Silent, Some(1));
