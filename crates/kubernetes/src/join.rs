@@ -246,11 +246,12 @@ impl Join {
     pub(crate) fn take(&mut self, told: Told) -> Vec<Say> {
         let mut out = Vec::new();
         // Pods and slices, which change most, say nothing beside their facts but problems.
-        self.beside_changed |= match &told {
-            Told::Put(_, Kept::Pod(_) | Kept::EndpointSlice(_), _) => false,
-            Told::Gone(Kind::Pod | Kind::EndpointSlice, _) | Told::Begins(_) => false,
-            _ => true,
-        };
+        self.beside_changed |= !matches!(
+            &told,
+            Told::Put(_, Kept::Pod(_) | Kept::EndpointSlice(_), _)
+                | Told::Gone(Kind::Pod | Kind::EndpointSlice, _)
+                | Told::Begins(_)
+        );
         match told {
             Told::Begins(kind) => shelf!(self, kind, shelf => shelf.begin()),
             Told::Put(key, kept, notes) => self.put(key, kept, notes, &mut out),
