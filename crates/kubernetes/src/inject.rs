@@ -12,9 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::seen::{INJECTION_LABELS, NETWORK_LABEL, TLS_MODE_LABEL};
 
 mod capture;
+mod file;
 mod probes;
 mod workload;
 
+pub use file::{FileError, inject_file};
 pub use workload::{Document, DocumentError, inject_document};
 
 /// The container that carries a pod's connections (Istio's name).

@@ -1,6 +1,6 @@
 use super::*;
 
-fn instance() -> Instance {
+pub(super) fn instance() -> Instance {
     Instance {
         mesh: "mesh-1".parse().unwrap(),
         cluster: "cluster-1".parse().unwrap(),
