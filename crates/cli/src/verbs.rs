@@ -22,6 +22,7 @@ mod demo;
 mod exec;
 mod fleet_down;
 mod helloworld;
+mod inject;
 mod launch;
 mod load;
 mod logs;
@@ -80,6 +81,7 @@ pub(crate) enum Verb {
     #[command(subcommand)]
     Namespace(Namespace),
     Apply(apply::Args),
+    Inject(inject::Args),
     Delete(delete::Args),
     Scale(scale::Args),
     Exec(exec::Args),
@@ -200,6 +202,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Network(Network::Set(args)) => block_on(network_set::run(args, context)),
         Verb::Namespace(Namespace::Inject(args)) => namespace_inject::run(args, context),
         Verb::Apply(args) => apply::run(args, context),
+        Verb::Inject(args) => inject::run(args, context),
         Verb::Delete(args) => delete::run(args, context),
         Verb::Scale(args) => scale::run(args, context),
         Verb::Exec(args) => exec::run(args, context),

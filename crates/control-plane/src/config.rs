@@ -9,6 +9,8 @@ use catamaran_kubernetes::kubeconfig::Allowed;
 use catamaran_local::fleet::FleetError;
 use catamaran_model::{ClusterId, MeshName, Namespace, Version};
 
+use crate::webhook::Injection;
+
 /// Everything is decided here; nothing else looks at the environment.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -34,7 +36,7 @@ pub enum Home {
     /// A local cluster in this fleet's folder.
     Fleet(PathBuf),
     /// A cluster with an API server.
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// A managed cluster with an API server.
@@ -48,6 +50,8 @@ pub struct Server {
     pub istio: Option<Namespace>,
     /// What kubeconfigs in secrets may do.
     pub allowed: Allowed,
+    /// The sidecars that new pods get, when this instance adds them.
+    pub injection: Option<Injection>,
 }
 
 /// Why a control plane cannot start.

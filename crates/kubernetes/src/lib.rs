@@ -31,6 +31,7 @@ pub mod rights;
 mod seen;
 pub mod token;
 pub mod watch;
+pub mod webhook;
 pub mod write;
 
 pub use follow::Pace;
