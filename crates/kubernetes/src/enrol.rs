@@ -22,6 +22,8 @@ use crate::remote::REMOTE_SECRET_LABEL;
 
 /// The annotation of a Secret with a kubeconfig: the UID of its cluster's namespace kube-system.
 pub const UID: &str = "catamaran.dev/cluster-uid";
+/// The label that says to which instance an object belongs; it goes with the instance.
+pub(crate) const INSTANCE_LABEL: &str = "catamaran.dev/mesh";
 /// A cluster that is known already has so long to say which one it is.
 const PATIENCE: Duration = Duration::from_secs(5);
 const SYSTEM: &str = SpiffeId::SYSTEM_NAMESPACE;
@@ -248,8 +250,9 @@ pub fn secret_name(cluster: &ClusterId) -> String {
 }
 
 /// The Secret that holds the kubeconfig for a cluster, which says which cluster it is.
-pub fn secret(cluster: &ClusterId, config: &Kubeconfig, uid: &str) -> Value {
+pub fn secret(mesh: &MeshName, cluster: &ClusterId, config: &Kubeconfig, uid: &str) -> Value {
     let mut secret = reader::secret(cluster, &kubeconfig(cluster, config));
+    secret["metadata"]["labels"][INSTANCE_LABEL] = mesh.as_str().into();
     secret["metadata"]["annotations"][UID] = uid.into();
     secret
 }
@@ -257,6 +260,15 @@ pub fn secret(cluster: &ClusterId, config: &Kubeconfig, uid: &str) -> Value {
 /// The object `Cluster`.
 pub fn object(member: &Member) -> Value {
     serde_json::to_value(Cluster::from(member)).expect("an object is plain data")
+}
+
+/// Whether a cluster with an API server may be so; on loopback, for one, no gateway is.
+///
+/// # Errors
+/// Why not.
+pub fn check(member: &Member) -> Result<(), String> {
+    let object = Cluster::from(member);
+    object.spec.member(member.cluster.as_str()).map(drop)
 }
 
 /// A cluster that is discovered only, by the Secret of [`secret`].

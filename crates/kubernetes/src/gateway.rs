@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::connect::Access;
 use crate::crd::FIELD_MANAGER;
+use crate::enrol::INSTANCE_LABEL;
 use crate::failure::Failure;
 use crate::inject::{PROXY_USER, ROOTS, TOKEN_AUDIENCE};
 use crate::manifest;
@@ -126,7 +127,9 @@ fn labels(gateway: &Gateway) -> Value {
         "app": NAME,
         "istio": "eastwestgateway",
         "app.kubernetes.io/part-of": "catamaran",
+        "app.kubernetes.io/managed-by": "catamaran",
         "app.kubernetes.io/component": "gateway",
+        INSTANCE_LABEL: gateway.mesh.as_str(),
         NETWORK_LABEL: gateway.network.as_str(),
     })
 }

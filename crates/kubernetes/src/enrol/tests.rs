@@ -4,6 +4,10 @@ fn id(name: &str) -> ClusterId {
     ClusterId::new(name).unwrap()
 }
 
+fn mesh() -> MeshName {
+    MeshName::new("mesh-1").unwrap()
+}
+
 const ONE: &str = "
 clusters:
 - {name: c, cluster: {server: 'https://api.example.com:6443/k8s/one', tls-server-name: inner, certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t}}
@@ -34,7 +38,7 @@ fn only_the_way_that_is_used_goes_along() {
 fn a_secret_says_which_cluster_it_leads_to() {
     let read = Kubeconfig::read(ONE, Allowed::default()).unwrap();
     let cluster = id("cluster-2");
-    let secret = secret(&cluster, &read, "uid-2");
+    let secret = secret(&mesh(), &cluster, &read, "uid-2");
     let found = held(&secret);
     assert_eq!(found.len(), 1);
     assert_eq!(
@@ -59,7 +63,7 @@ fn a_secret_says_which_cluster_it_leads_to() {
 #[test]
 fn a_secret_without_the_label_is_not_looked_at() {
     let read = Kubeconfig::read(ONE, Allowed::default()).unwrap();
-    let mut secret = secret(&id("cluster-2"), &read, "uid-2");
+    let mut secret = secret(&mesh(), &id("cluster-2"), &read, "uid-2");
     secret["metadata"]["labels"] = json!({});
     assert!(held(&secret).is_empty());
 }
