@@ -259,7 +259,10 @@ pub fn secret(mesh: &MeshName, cluster: &ClusterId, config: &Kubeconfig, uid: &s
 
 /// The object `Cluster`.
 pub fn object(member: &Member) -> Value {
-    serde_json::to_value(Cluster::from(member)).expect("an object is plain data")
+    let mut cluster = Cluster::from(member);
+    // The model says by a folder's name that the cluster is the instance's own, which here is said by nothing.
+    cluster.spec.folder = None;
+    serde_json::to_value(cluster).expect("an object is plain data")
 }
 
 /// Whether a cluster with an API server may be so; on loopback, for one, no gateway is.

@@ -9,8 +9,9 @@ use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig, Server, User};
 use catamaran_kubernetes::rights::{self, Rights};
 use catamaran_kubernetes::token::{self, Granted};
+use catamaran_kubernetes::write::rfc3339;
 use catamaran_kubernetes::{manifest, reader};
-use catamaran_model::{ClusterId, Member, MemberMode, MeshName, NetworkId, Timestamp};
+use catamaran_model::{ClusterId, Credential, Member, MemberMode, MeshName, NetworkId, Timestamp};
 use catamaran_registry::Severity;
 use serde_json::Value;
 
@@ -230,9 +231,11 @@ async fn check_uid(
         found.uid = uid.map_err(ContactError::failed(cluster.as_str(), "namespaces"))?;
     }
     if found.uid == home.uid {
-        let own = (home.members.iter()).find(|member| member.mode == MemberMode::Managed);
+        let own = (home.members.iter()).find(|member| {
+            member.mode == MemberMode::Managed && matches!(member.credential, Credential::Folder(_))
+        });
         let known = own.map_or_else(|| cluster.clone(), |own| own.cluster.clone());
-        return Err(ContactError::SameCluster {
+        return Err(ContactError::OwnCluster {
             cluster,
             known,
             mesh,
@@ -289,8 +292,9 @@ async fn grant(admin: &Reached, mesh: &MeshName, job: &mut Job) -> Result<Grante
 
 fn life(life: Duration, until: Timestamp) -> String {
     format!(
-        "a token for {}, until {until}; the control plane renews it at half of that",
-        hours(life)
+        "a token for {}, until {}; the control plane renews it at half of that",
+        hours(life),
+        rfc3339(until)
     )
 }
 

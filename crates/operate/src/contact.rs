@@ -89,6 +89,18 @@ pub enum ContactError {
         /// The instance.
         mesh: MeshName,
     },
+    /// The instance's own cluster.
+    #[error(
+        "{cluster} is the cluster that {mesh} runs in, {known}: their namespaces kube-system have the same UID"
+    )]
+    OwnCluster {
+        /// The new name.
+        cluster: ClusterId,
+        /// The one under which it is known.
+        known: ClusterId,
+        /// The instance.
+        mesh: MeshName,
+    },
     /// Another cluster than before under one name.
     #[error(
         "{of} is not the cluster that {mesh} knows as {cluster}: its namespace kube-system has another UID"
@@ -149,6 +161,9 @@ impl ContactError {
             ContactError::SameCluster { known, mesh, .. } => format!(
                 "use {known}; to give it another name: catamaran cluster remove {known} --mesh {mesh} first"
             ),
+            ContactError::OwnCluster { .. } => {
+                "see whether the context is right: an instance discovers what it manages without being told".into()
+            }
             ContactError::OtherCluster { cluster, mesh, .. } => format!(
                 "see whether the context is right; when the cluster was made anew: catamaran cluster remove {cluster} \
                  --mesh {mesh} first"

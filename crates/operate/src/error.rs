@@ -391,7 +391,7 @@ impl OperateError {
                 ContactError::Refused { .. } | ContactError::Credential { .. } => "CTM-K102",
                 ContactError::Failed { .. } => "CTM-K103",
                 ContactError::NoInstance { .. } => "CTM-K104",
-                ContactError::SameCluster { .. } => "CTM-K105",
+                ContactError::SameCluster { .. } | ContactError::OwnCluster { .. } => "CTM-K105",
                 ContactError::OtherCluster { .. } => "CTM-K106",
                 ContactError::Rights(_) => "CTM-K107",
                 ContactError::NotHome { .. } => "CTM-K108",

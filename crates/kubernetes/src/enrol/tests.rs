@@ -76,5 +76,13 @@ fn a_cluster_as_an_object_is_the_same_cluster() {
     assert_eq!(object["metadata"]["namespace"], "catamaran-system");
     assert!(object.get("status").is_none());
     let read = Cluster::deserialize(&object).unwrap();
-    assert_eq!(read.spec.member("cluster-2"), Ok(member));
+    assert_eq!(read.spec.member("cluster-2"), Ok(member.clone()));
+    // The instance's own names neither a folder nor a Secret.
+    let own = Member {
+        mode: MemberMode::Managed,
+        credential: Credential::Folder("clusters/cluster-2".into()),
+        ..member
+    };
+    let spec = super::object(&own)["spec"].clone();
+    assert_eq!(spec, json!({"mode": "Managed", "gateway": false}));
 }
