@@ -224,9 +224,12 @@ impl Contact {
                     });
                 }
                 Err(source) => {
-                    // It may be in the next file.
-                    let of = path.display().to_string();
-                    refused.get_or_insert(ContactError::Refused { of, source });
+                    // A file without the context is not the one to complain of.
+                    let there = source.field != "current-context";
+                    if refused.is_none() || there {
+                        let of = path.display().to_string();
+                        refused = Some(ContactError::Refused { of, source });
+                    }
                 }
             }
         }
@@ -256,5 +259,38 @@ impl Reached {
                 .collect(),
         })?;
         Ok((home, spec))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_file_with_the_context_counts() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, user: &str| {
+            let path = folder.path().join(name);
+            let text = format!(
+                "{{current-context: {name}, clusters: [{{name: c, cluster: {{server: 'https://10.0.0.1', \
+                 certificate-authority-data: LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0t}}}}], \
+                 users: [{{name: u, user: {user}}}], contexts: [{{name: {name}, context: {{cluster: c, user: u}}}}]}}"
+            );
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let files = vec![
+            write("one", "{token: t}"),
+            write("two", "{exec: {command: curl}}"),
+        ];
+        let said = |context: &str| {
+            let contact = Contact {
+                files: files.clone(),
+                context: Some(context.into()),
+            };
+            contact.reach().err().unwrap().to_string()
+        };
+        assert!(said("two").contains("two: users[0].user.exec"));
+        assert!(said("three").contains("\"three\""));
     }
 }
