@@ -16,6 +16,7 @@ mod cluster_start;
 mod cluster_stop;
 mod completion;
 mod confirm;
+mod contact;
 mod control_plane;
 mod delete;
 mod demo;

@@ -14,6 +14,7 @@ use catamaran_model::{
     ClusterId, Fingerprint, MemberMode, MeshName, NameError, NetworkId, Version,
 };
 
+use crate::contact::ContactError;
 use crate::nearest::nearest;
 
 /// What the exit code of a program that meets an error says.
@@ -297,6 +298,9 @@ pub enum OperateError {
         /// What is wrong.
         source: CaCertsError,
     },
+    /// A cluster with an API server is not as it must be.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
     /// A certificate cannot be read.
     #[error("the certificate in {path}: {source}")]
     Certificate {
@@ -342,7 +346,7 @@ fn other(mode: MemberMode) -> MemberMode {
 
 impl OperateError {
     /// A stable code, `CTM-T101`: the letter says the matter (F fleet, C cluster, M mesh, T trust, N network, O objects,
-    /// P proxies, V verification, U usage).
+    /// P proxies, V verification, U usage, K clusters with an API server).
     pub fn code(&self) -> &'static str {
         match self {
             OperateError::NoFleet => "CTM-F101",
@@ -382,6 +386,17 @@ impl OperateError {
             OperateError::UnknownProxy { .. } => "CTM-P101",
             OperateError::ManyProxies { .. } => "CTM-P102",
             OperateError::NotHeld { .. } => "CTM-V101",
+            OperateError::Contact(contact) => match contact {
+                ContactError::NoFile | ContactError::File { .. } => "CTM-K101",
+                ContactError::Refused { .. } | ContactError::Credential { .. } => "CTM-K102",
+                ContactError::Failed { .. } => "CTM-K103",
+                ContactError::NoInstance { .. } => "CTM-K104",
+                ContactError::SameCluster { .. } | ContactError::OwnCluster { .. } => "CTM-K105",
+                ContactError::OtherCluster { .. } => "CTM-K106",
+                ContactError::Rights(_) => "CTM-K107",
+                ContactError::NotHome { .. } => "CTM-K108",
+                ContactError::NoImage(_) => "CTM-K109",
+            },
         }
     }
 
@@ -392,9 +407,12 @@ impl OperateError {
             | OperateError::BadSetting { .. }
             | OperateError::Name(_)
             | OperateError::NamedTwice(_)
+            | OperateError::Contact(ContactError::NoFile | ContactError::NoImage(_))
             | OperateError::Exec(ExecError::Target(_)) => Class::Usage,
             OperateError::NotHeld { .. } => Class::Found,
-            OperateError::NoAnswer { .. } => Class::Unreachable,
+            OperateError::NoAnswer { .. } | OperateError::Contact(ContactError::Failed { .. }) => {
+                Class::Unreachable
+            }
             OperateError::Timeout { .. }
             | OperateError::Lifecycle(LifecycleError::TooSlow { .. }) => Class::Timeout,
             _ => Class::Failed,
@@ -518,6 +536,7 @@ impl OperateError {
             OperateError::Exec(ExecError::Stopped { cluster, .. }) => {
                 format!("catamaran cluster start {cluster}")
             }
+            OperateError::Contact(contact) => return contact.fix(),
             OperateError::Authority { .. } => {
                 "issue a new one: catamaran trust renew MESH".into()
             }
@@ -534,6 +553,7 @@ impl OperateError {
                 | OperateError::Timeout { .. }
                 | OperateError::NotHeld { .. }
                 | OperateError::File { .. }
+                | OperateError::Contact(ContactError::Failed { .. } | ContactError::Rights(_))
                 | OperateError::Lifecycle(_)
                 | OperateError::Fleet(FleetError::Io { .. })
                 | OperateError::Write(WriteError::Io { .. })
