@@ -42,7 +42,7 @@ pub const SYSTEM_NAMESPACES: [&str; 4] = [
 ];
 
 /// Our program in its image.
-const PROGRAM: &str = "/usr/local/bin/catamaran";
+pub(crate) const PROGRAM: &str = "/usr/local/bin/catamaran";
 const HEALTH_PORT: u16 = 15021;
 const TOKEN_FOLDER: &str = "/var/run/secrets/catamaran/token";
 const ROOTS_FOLDER: &str = "/var/run/secrets/catamaran/roots";

@@ -22,6 +22,7 @@ pub mod failure;
 mod follow;
 pub mod in_cluster;
 pub mod inject;
+pub mod install;
 mod join;
 pub mod kubeconfig;
 pub mod reader;
