@@ -373,7 +373,10 @@ pub async fn look(access: &Access) -> Result<Found, Failure> {
 ///
 /// # Errors
 /// Why that is not known.
-pub async fn missing_rights(access: &Access, manifests: &[Value]) -> Result<Vec<String>, Failure> {
+pub async fn missing_rights<'a>(
+    access: &Access,
+    manifests: impl IntoIterator<Item = &'a Value>,
+) -> Result<Vec<String>, Failure> {
     let mut missing = Vec::new();
     for manifest in manifests {
         let (resource, _) = target(manifest);

@@ -109,7 +109,7 @@ pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), Op
     let manifests = install::manifests(&instance);
 
     job.begin("have the rights to install");
-    let rights = rights(context, &access, &manifests).await;
+    let rights = rights(install, &access, &manifests).await;
     job.end(rights)?;
 
     job.begin(&format!("authority of {name}"));
@@ -140,7 +140,7 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
             if matches!(failure, Failure::Forbidden { .. }) {
                 // Who may not even look is told of everything at once.
                 let wanted = install::manifests(&install.instance(&Found::default())?);
-                rights(context, &access, &wanted).await?;
+                rights(install, &access, &wanted).await?;
             }
             return Err(context.failed("what is installed", &failure));
         }
@@ -180,11 +180,14 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
 }
 
 async fn rights(
-    context: &KubeContext,
+    install: &InstallMesh,
     access: &Access,
     manifests: &[Value],
 ) -> Result<(), OperateError> {
-    let missing = install::missing_rights(access, manifests).await;
+    let context = &install.context;
+    let secret = install::authority(&install.name, &[]);
+    let wanted = manifests.iter().chain([&secret]);
+    let missing = install::missing_rights(access, wanted).await;
     let missing = missing.map_err(|failure| context.failed("our own rights", &failure))?;
     match missing.is_empty() {
         true => Ok(()),
@@ -209,8 +212,7 @@ fn authority(
             .bundle(&domain)
             .map(|roots| roots.fingerprints())
             .unwrap_or_default();
-        if install.root != RootFrom::New {
-            let (root, _) = kube_trust::take(&install.roots, mesh, &install.root)?;
+        if let Some(root) = kube_trust::named(&install.roots, mesh, &install.root)? {
             let wanted = root.facts().fingerprint;
             if !roots.contains(&wanted) {
                 return Err(ceremony::CeremonyError::OtherRoot {

@@ -47,6 +47,20 @@ pub(crate) fn take(
     Ok((root, text))
 }
 
+/// The root that somebody names for an instance which has an authority already; nothing is made.
+pub(crate) fn named(
+    roots: &Path,
+    mesh: &MeshName,
+    from: &RootFrom,
+) -> Result<Option<Root>, OperateError> {
+    let domain = TrustDomain::default();
+    Ok(match from {
+        RootFrom::New => None,
+        RootFrom::Instance(other) => Some(open(&with_key(roots, other, &domain)?, other, &domain)?),
+        RootFrom::Folder(folder) => Some(open(folder, mesh, &domain)?),
+    })
+}
+
 /// Notes which root an instance has, so that others can reuse it by the instance's name.
 pub(crate) fn note(roots: &Path, mesh: &MeshName, root: &Root) -> Result<(), OperateError> {
     let path = roots.join(mesh.as_str()).join(CERT);
@@ -61,15 +75,7 @@ fn make_or_open(
     domain: &TrustDomain,
 ) -> Result<(Root, String), OperateError> {
     if at.join(KEY).exists() {
-        let (cert, key) = (read(&at.join(CERT))?, read(&at.join(KEY))?);
-        // A root in a folder that somebody names may be of any instance.
-        let root = Root::from_pem(&cert, &key);
-        let of = root
-            .as_ref()
-            .ok()
-            .and_then(Root::mesh)
-            .unwrap_or_else(|| mesh.clone());
-        let root = ceremony::open_root(domain, &of, &cert, &key)?;
+        let root = open(at, mesh, domain)?;
         return Ok((root, format!("of {}", at.display())));
     }
     if at.join(CERT).exists() {
@@ -122,15 +128,12 @@ fn with_key(roots: &Path, mesh: &MeshName, domain: &TrustDomain) -> Result<PathB
 
 fn open(folder: &Path, mesh: &MeshName, domain: &TrustDomain) -> Result<Root, OperateError> {
     let (cert, key) = (read(&folder.join(CERT))?, read(&folder.join(KEY))?);
+    // In a folder that somebody names may be the root of any instance.
     let of = Root::from_pem(&cert, &key)
         .ok()
         .and_then(|root| root.mesh());
-    Ok(ceremony::open_root(
-        domain,
-        &of.unwrap_or_else(|| mesh.clone()),
-        &cert,
-        &key,
-    )?)
+    let of = of.unwrap_or_else(|| mesh.clone());
+    Ok(ceremony::open_root(domain, &of, &cert, &key)?)
 }
 
 fn folder(at: &Path) -> Result<(), OperateError> {
@@ -171,6 +174,10 @@ mod tests {
         let (third, said) = take(at, &name("mesh-3"), &RootFrom::Instance(name("mesh-2"))).unwrap();
         assert_eq!(third.facts().fingerprint, made.facts().fingerprint);
         assert!(said.contains("mesh-2"), "{said}");
+        // who names a root for what has an authority gets none made
+        let empty = at.join("empty");
+        assert!(named(at, &name("mesh-2"), &RootFrom::Folder(empty.clone())).is_err());
+        assert!(!empty.exists());
         let unknown = take(at, &name("mesh-3"), &RootFrom::Instance(name("mesh-9")));
         assert_eq!(unknown.unwrap_err().code(), "CTM-T101");
     }

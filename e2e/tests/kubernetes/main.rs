@@ -129,7 +129,7 @@ fn an_instance_comes_is_what_it_was_asked_to_be_and_goes_without_a_trace() {
     let before = cluster.objects();
     assert!(!before.contains("catamaran"), "{before}");
 
-    // What is printed is what the API server takes, and nothing is touched.
+    // What is printed holds no key, and nothing is touched.
     let dry = cluster
         .catamaran(&format!("{create} --dry-run -o yaml"))
         .ok();
@@ -183,6 +183,11 @@ fn an_instance_comes_is_what_it_was_asked_to_be_and_goes_without_a_trace() {
     );
     assert_eq!(cluster.kubectl(&names).ok().out, stood);
     assert_eq!(authority(&cluster), signed_with);
+
+    // What was printed for repositories is the same.
+    let by_hand = "apply --server-side --force-conflicts --field-manager catamaran-install -f -";
+    cluster.kubectl_with(by_hand, &dry.out).ok();
+    assert_eq!(cluster.kubectl(&names).ok().out, stood);
 
     // An image that is not there: said with the pod's reason, and those that run go on.
     let said =
