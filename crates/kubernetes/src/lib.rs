@@ -24,6 +24,7 @@ mod follow;
 pub mod gateway;
 pub mod in_cluster;
 pub mod inject;
+pub mod install;
 mod join;
 pub mod kubeconfig;
 pub mod manifest;

@@ -240,6 +240,36 @@ pub enum OperateError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no way to a cluster with an API server.
+    #[error("the context {context:?} cannot be used: {reason}")]
+    NoWay {
+        /// The context.
+        context: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Something in a cluster with an API server was not done.
+    #[error("{context}: {what}: {reason}")]
+    Cluster {
+        /// The context.
+        context: String,
+        /// What it was about.
+        what: String,
+        /// What the API server said, or that it said nothing.
+        reason: String,
+        /// Whether it is the way to it that fails.
+        unreachable: bool,
+        /// What to do.
+        fix: String,
+    },
+    /// The user of a context may not do all that is needed.
+    #[error("the user of the context {context:?} may not install an instance")]
+    MissingRights {
+        /// The context.
+        context: String,
+        /// `create deployments.apps in catamaran-system`
+        missing: Vec<String>,
+    },
     /// A control plane or proxy does not answer.
     #[error("{who} does not answer: {reason}")]
     NoAnswer {
@@ -368,6 +398,9 @@ impl OperateError {
             OperateError::UnknownVersion { .. } => "CTM-M103",
             OperateError::Timeout { .. } => "CTM-M201",
             OperateError::NoAnswer { .. } => "CTM-M202",
+            OperateError::NoWay { .. } => "CTM-K101",
+            OperateError::MissingRights { .. } => "CTM-K102",
+            OperateError::Cluster { .. } => "CTM-K103",
             OperateError::OtherRoot { .. } => "CTM-T102",
             OperateError::NoRoot { .. } => "CTM-T103",
             OperateError::RootLeftOver { .. } => "CTM-T104",
@@ -404,15 +437,18 @@ impl OperateError {
     pub fn class(&self) -> Class {
         match self {
             OperateError::NoFleet
+            | OperateError::NoWay { .. }
             | OperateError::BadSetting { .. }
             | OperateError::Name(_)
             | OperateError::NamedTwice(_)
             | OperateError::Contact(ContactError::NoFile | ContactError::NoImage(_))
             | OperateError::Exec(ExecError::Target(_)) => Class::Usage,
             OperateError::NotHeld { .. } => Class::Found,
-            OperateError::NoAnswer { .. } | OperateError::Contact(ContactError::Failed { .. }) => {
-                Class::Unreachable
-            }
+            OperateError::NoAnswer { .. }
+            | OperateError::Contact(ContactError::Failed { .. })
+            | OperateError::Cluster {
+                unreachable: true, ..
+            } => Class::Unreachable,
             OperateError::Timeout { .. }
             | OperateError::Lifecycle(LifecycleError::TooSlow { .. }) => Class::Timeout,
             _ => Class::Failed,
@@ -458,6 +494,9 @@ impl OperateError {
                 let mut lines = known_lines("there", there, None);
                 lines.extend(meant(target, known).map(|name| format!("did you mean {name}?")));
                 lines
+            }
+            OperateError::MissingRights { missing, .. } => {
+                vec![format!("missing: {}", list(missing))]
             }
             OperateError::NotHeld { cause, .. } if !cause.is_empty() => vec![cause.clone()],
             _ => Vec::new(),
@@ -537,6 +576,13 @@ impl OperateError {
                 format!("catamaran cluster start {cluster}")
             }
             OperateError::Contact(contact) => return contact.fix(),
+            OperateError::NoWay { .. } => {
+                "see `kubectl config get-contexts`; another file is named with --kubeconfig".into()
+            }
+            OperateError::MissingRights { .. } => {
+                "use a context whose user is an administrator of the cluster (cluster-admin), or ask one for these rights".into()
+            }
+            OperateError::Cluster { fix, .. } => fix.clone(),
             OperateError::Authority { .. } => {
                 "issue a new one: catamaran trust renew MESH".into()
             }
@@ -552,6 +598,7 @@ impl OperateError {
             OperateError::NoAnswer { .. }
                 | OperateError::Timeout { .. }
                 | OperateError::NotHeld { .. }
+                | OperateError::Cluster { .. }
                 | OperateError::File { .. }
                 | OperateError::Contact(ContactError::Failed { .. } | ContactError::Rights(_))
                 | OperateError::Lifecycle(_)

@@ -31,6 +31,10 @@ mod error;
 mod exec;
 mod fleet;
 mod job;
+mod kube_mesh_create;
+mod kube_mesh_delete;
+mod kube_trust;
+mod kube_way;
 pub mod load;
 mod mesh_create;
 mod mesh_delete;
@@ -62,6 +66,12 @@ pub use error::{Class, OperateError};
 pub use exec::{Place, exec_command, log_path, logs, wait_started};
 pub use fleet::{Fleet, Instance, possible_isolation};
 pub use job::{Job, Moment, Note, Step, StepState};
+pub use kube_mesh_create::{
+    InstallMesh, ROLLOUT_PATIENCE, install_mesh, manifests_yaml, mesh_manifests,
+};
+pub use kube_mesh_delete::uninstall_mesh;
+pub use kube_trust::RootFrom;
+pub use kube_way::KubeContext;
 pub use mesh_create::{CreateMesh, OUR_VERSION, RUNNING_PATIENCE, create_mesh};
 pub use mesh_delete::delete_mesh;
 pub use mesh_list::{MemberRow, MeshRow, list_meshes, show_mesh, wait_running};

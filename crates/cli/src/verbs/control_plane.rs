@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Where people's programs reach it.
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
+    /// Where a kubelet asks how it is: /ready, /live and /metrics over HTTP; nowhere when not said.
+    #[arg(long, value_name = "IP:PORT")]
+    health: Option<SocketAddr>,
     /// Istio's remote secrets of this namespace name clusters too.
     #[arg(long, value_name = "NAMESPACE")]
     istio_namespace: Option<Namespace>,
@@ -94,6 +97,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 home: Home::Fleet(fleet.path().into()),
                 mesh: args.mesh,
                 listen: args.listen,
+                health: args.health,
                 socket: cluster.control_plane_socket(),
                 state: args.state.unwrap_or_else(|| cluster.state()),
                 version,
@@ -119,6 +123,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 })),
                 mesh: args.mesh,
                 listen: args.listen,
+                health: args.health,
                 socket: said(args.socket, "--socket")?,
                 state: said(args.state, "--state")?,
                 version,
