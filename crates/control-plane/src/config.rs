@@ -9,6 +9,8 @@ use catamaran_kubernetes::kubeconfig::Allowed;
 use catamaran_local::fleet::FleetError;
 use catamaran_model::{ClusterId, MeshName, Namespace, Version};
 
+use crate::webhook::Injection;
+
 /// Everything is decided here; nothing else looks at the environment.
 #[derive(Debug, Clone)]
 pub struct Config {
@@ -22,6 +24,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where people's programs reach it: HTTP and JSON on a Unix socket of mode 0600.
     pub socket: PathBuf,
+    /// Where whoever runs it asks how it is, over HTTP: `/ready`, `/live` and `/metrics`, and nothing that changes anything.
+    pub health: Option<SocketAddr>,
     /// Where it keeps caches that may be deleted.
     pub state: PathBuf,
     /// The version that it tells peers.
@@ -34,7 +38,7 @@ pub enum Home {
     /// A local cluster in this fleet's folder.
     Fleet(PathBuf),
     /// A cluster with an API server.
-    Server(Server),
+    Server(Box<Server>),
 }
 
 /// A managed cluster with an API server.
@@ -48,6 +52,8 @@ pub struct Server {
     pub istio: Option<Namespace>,
     /// What kubeconfigs in secrets may do.
     pub allowed: Allowed,
+    /// The sidecars that new pods get, when this instance adds them.
+    pub injection: Option<Injection>,
 }
 
 /// Why a control plane cannot start.

@@ -27,6 +27,7 @@ mod serving;
 mod status;
 mod tell;
 mod watches;
+mod webhook;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;
@@ -57,11 +58,13 @@ pub mod fuzzing {
     }
 }
 
+pub use catamaran_kubernetes::webhook::configuration::Door;
 pub use config::{Config, Home, Server, StartError};
 pub use status::{
     ClusterStatus, GatewayStatus, KindStatus, ProblemStatus, ProxyCounts, ProxyStatus, State,
     Status, TrustStatus,
 };
+pub use webhook::Injection;
 
 /// The largest request for a certificate, in bytes.
 const MAX_CERTIFICATE_REQUEST: usize = 64 << 10;
@@ -92,6 +95,32 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         .local_addr()
         .map_err(bind(config.listen.to_string()))?;
     let door = Listener::unix(&config.socket).map_err(bind(config.socket.display().to_string()))?;
+    if let Some(at) = config.health {
+        let health = TcpListener::bind(at).await.map_err(bind(at.to_string()))?;
+        let (asked, drained) = (process.clone(), process.drained());
+        // It says that the process is stopping for as long as that lasts.
+        process.run_to_the_end(
+            "health",
+            catamaran_process::http::serve(Listener::Tcp(health), drained, move |request| {
+                std::future::ready(admin::health(&asked, &request))
+            }),
+        );
+    }
+
+    let injection = match &config.home {
+        Home::Fleet(_) => None,
+        Home::Server(server) => server.injection.clone(),
+    };
+    let injecting = match injection {
+        None => None,
+        Some(injection) => {
+            let what = format!("--webhook {}", injection.listen);
+            let hook = TcpListener::bind(injection.listen)
+                .await
+                .map_err(bind(what));
+            Some((hook?, injection))
+        }
+    };
 
     let (changes, changes_in) = mpsc::channel(keeper::CHANGES);
     let kept = keeper::start(
@@ -174,6 +203,19 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         now,
     );
     open_when_known(&kept, &config, process);
+    if let (Some((hook, injection)), Some((access, _))) = (injecting, &found.reviewed) {
+        let whose = (config.mesh.clone(), config.cluster.clone());
+        let snapshots = kept.snapshots.clone();
+        webhook::start(
+            hook,
+            injection,
+            access.clone(),
+            whose,
+            snapshots,
+            process,
+            now,
+        )?;
+    }
     let reviewed = found.reviewed;
     let reporter = status::Reporter {
         mesh: config.mesh,

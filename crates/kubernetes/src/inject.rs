@@ -12,9 +12,11 @@ use serde_json::{Map, Value, json};
 use crate::seen::{INJECTION_LABELS, NETWORK_LABEL, TLS_MODE_LABEL};
 
 mod capture;
+mod file;
 mod probes;
 mod workload;
 
+pub use file::{FileError, inject_file};
 pub use workload::{Document, DocumentError, inject_document};
 
 /// The container that carries a pod's connections (Istio's name).
@@ -42,8 +44,12 @@ pub const SYSTEM_NAMESPACES: [&str; 4] = [
 ];
 
 /// Our program in its image.
-const PROGRAM: &str = "/usr/local/bin/catamaran";
+pub(crate) const PROGRAM: &str = "/usr/local/bin/catamaran";
 const HEALTH_PORT: u16 = 15021;
+/// How long a pod may take to end when it does not say, in seconds (Kubernetes').
+const GRACE: u64 = 30;
+/// What the sidecar itself may take of it.
+const OWN_DRAIN: u64 = 11;
 const TOKEN_FOLDER: &str = "/var/run/secrets/catamaran/token";
 const ROOTS_FOLDER: &str = "/var/run/secrets/catamaran/roots";
 const STATE_FOLDER: &str = "/var/lib/catamaran";
@@ -322,7 +328,9 @@ fn add(instance: &Instance, meta: &Meta, mut pod: Value) -> Result<Verdict, Inje
     warn_of(spec, native, &mut warnings);
 
     let redirect = capture::container(instance, meta)?;
-    let sidecar = merged(sidecar(instance, meta, native, &probes)?, wishes);
+    let grace = spec.get("terminationGracePeriodSeconds");
+    let grace = grace.and_then(Value::as_u64).unwrap_or(GRACE);
+    let sidecar = merged(sidecar(instance, meta, native, grace, &probes)?, wishes);
     let init = list(spec, "initContainers")?;
     match native {
         // other init containers may need the network, which is the sidecar's from now on
@@ -458,6 +466,7 @@ fn sidecar(
     instance: &Instance,
     meta: &Meta,
     native: bool,
+    grace: u64,
     probes: &BTreeMap<String, Value>,
 ) -> Result<Value, InjectError> {
     let args = [
@@ -481,7 +490,6 @@ fn sidecar(
         .into_iter()
         .chain(args.into_iter().flat_map(|(name, value)| [name, value]))
         .collect();
-    let field = |name: &str, path: &str| json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}});
     let mut env = vec![
         field("POD_NAME", "metadata.name"),
         field("POD_NAMESPACE", "metadata.namespace"),
@@ -536,11 +544,25 @@ fn sidecar(
         }
         // containers start in their order, each after the hook of the one before
         false => {
-            container["lifecycle"] =
-                json!({"postStart": {"exec": {"command": [PROGRAM, "proxy", "wait"]}}});
+            let drain = format!("{}s", drain_for(grace));
+            container["lifecycle"] = json!({
+                "postStart": {"exec": {"command": [PROGRAM, "proxy", "wait"]}},
+                "preStop": {"exec": {"command": [PROGRAM, "proxy", "drain", "--timeout", drain]}},
+            });
         }
     }
     Ok(container)
+}
+
+/// How long the end of a sidecar may be put off for the programs that still need it, in seconds: all of the pod's time to end
+/// but what the sidecar needs then for its own drain.
+fn drain_for(grace: u64) -> u64 {
+    grace.saturating_sub(OWN_DRAIN).max(1)
+}
+
+/// A variable with something of the pod itself.
+fn field(name: &str, path: &str) -> Value {
+    json!({"name": name, "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": path}}})
 }
 
 /// What the sidecar may use; Istio's annotations say otherwise.

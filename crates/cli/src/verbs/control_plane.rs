@@ -2,10 +2,11 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use catamaran_control_plane::{Config, Home, Server};
+use catamaran_control_plane::{Config, Door, Home, Injection, Server};
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::in_cluster;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
+use catamaran_kubernetes::webhook;
 use catamaran_local::fleet::FleetDir;
 use catamaran_model::{ClusterId, MeshName, Namespace, Version};
 use catamaran_operate::{OUR_VERSION, OperateError};
@@ -17,10 +18,8 @@ use crate::context::{Context, Failure, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012
-  catamaran control-plane --kubeconfig ~/.kube/config --context one --cluster cluster-1 --mesh mesh-1 \\
-      --cacerts ./cacerts --state /var/lib/catamaran --socket /run/catamaran/control-plane.sock --listen 0.0.0.0:15012
-  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /var/lib/catamaran \\
-      --socket /var/lib/catamaran/control-plane.sock --listen 0.0.0.0:15012")]
+  catamaran control-plane --kubeconfig one.yaml --cluster cluster-1 --mesh mesh-1 --cacerts cacerts --state state --socket run/sock --listen 0.0.0.0:15012
+  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /state --socket /state/sock --listen 0.0.0.0:15012 --webhook 0.0.0.0:15017 --sidecar-image catamaran:1")]
 pub(crate) struct Args {
     /// The managed cluster.
     #[arg(long)]
@@ -49,9 +48,27 @@ pub(crate) struct Args {
     /// Where people's programs reach it.
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
+    /// Where a kubelet asks how it is: /ready, /live and /metrics over HTTP; nowhere when not said.
+    #[arg(long, value_name = "IP:PORT")]
+    health: Option<SocketAddr>,
     /// Istio's remote secrets of this namespace name clusters too.
     #[arg(long, value_name = "NAMESPACE")]
     istio_namespace: Option<Namespace>,
+    /// Where the API server asks about new pods, over TLS, so that they get sidecars; 15017 by habit.
+    #[arg(long, value_name = "IP:PORT", requires = "sidecar_image")]
+    webhook: Option<SocketAddr>,
+    /// Where the API server finds it, as https://192.0.2.1:15017; the Service catamaran-MESH when not said.
+    #[arg(long, value_name = "URL", requires = "webhook")]
+    webhook_url: Option<String>,
+    /// The image of sidecars.
+    #[arg(long, value_name = "IMAGE", requires = "webhook")]
+    sidecar_image: Option<String>,
+    /// Where sidecars find this control plane; port 15012 of the Service catamaran-MESH when not said.
+    #[arg(long, value_name = "HOST:PORT", requires = "webhook")]
+    advertise: Option<String>,
+    /// Whether sidecars are init containers that go on; as the nodes' versions say when not said.
+    #[arg(long, value_name = "true|false", requires = "webhook")]
+    native_sidecars: Option<bool>,
     /// Kubeconfigs may lead to addresses on loopback, as of clusters on one's own machine.
     #[arg(long)]
     allow_loopback: bool,
@@ -80,6 +97,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 home: Home::Fleet(fleet.path().into()),
                 mesh: args.mesh,
                 listen: args.listen,
+                health: args.health,
                 socket: cluster.control_plane_socket(),
                 state: args.state.unwrap_or_else(|| cluster.state()),
                 version,
@@ -87,12 +105,13 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             }
         }
         Some(access) => {
+            let injection = injection(&args)?;
             if args.in_cluster {
                 let folder = PathBuf::from(in_cluster::FOLDER);
                 tokio::spawn(in_cluster::keep(access.clone(), folder));
             }
             Config {
-                home: Home::Server(Server {
+                home: Home::Server(Box::new(Server {
                     access,
                     cacerts: said(args.cacerts, "--cacerts")?,
                     istio: args.istio_namespace,
@@ -100,9 +119,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                         loopback: args.allow_loopback,
                         ..Allowed::default()
                     },
-                }),
+                    injection,
+                })),
                 mesh: args.mesh,
                 listen: args.listen,
+                health: args.health,
                 socket: said(args.socket, "--socket")?,
                 state: said(args.state, "--state")?,
                 version,
@@ -114,6 +135,29 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let end = catamaran_control_plane::run(config, process).await;
     let end = end.map_err(|error| Failure::Program(error.to_string()))?;
     Ok(ExitCode::from(end.exit_code()))
+}
+
+/// The sidecars of new pods, when they are to get some.
+fn injection(args: &Args) -> Result<Option<Injection>, Failure> {
+    let Some(listen) = args.webhook else {
+        return Ok(None);
+    };
+    let door = match &args.webhook_url {
+        None => Door::Service,
+        Some(url) if url.starts_with("https://") => Door::Url(url.clone()),
+        Some(url) => {
+            let why = format!("--webhook-url {url}: the API server calls https:// only");
+            return Err(Failure::Program(why));
+        }
+    };
+    let service = format!("{}:15012", webhook::service_name(&args.mesh));
+    Ok(Some(Injection {
+        listen,
+        door,
+        image: args.sidecar_image.clone().unwrap_or_default(),
+        control_plane: args.advertise.clone().unwrap_or(service),
+        native: args.native_sidecars,
+    }))
 }
 
 /// The way to the managed cluster's API server, when it has one.

@@ -9,8 +9,14 @@ use super::{InjectError, Instance, Meta, PROGRAM, REDIRECT};
 /// What an annotation's list may hold.
 #[derive(Clone, Copy)]
 enum Of {
+    /// Ports, or `*` for all.
     Ports,
+    /// Ports only.
+    SomePorts,
+    /// Ranges and addresses, or `*` for all.
     Ranges,
+    /// Ranges and addresses only.
+    SomeRanges,
 }
 
 /// Annotations of Istio's, and the options of `catamaran proxy capture` that they are.
@@ -23,17 +29,17 @@ const OPTIONS: [(&str, &str, Of); 6] = [
     (
         "traffic.sidecar.istio.io/excludeInboundPorts",
         "--exclude-inbound-ports",
-        Of::Ports,
+        Of::SomePorts,
     ),
     (
         "traffic.sidecar.istio.io/includeOutboundPorts",
         "--include-outbound-ports",
-        Of::Ports,
+        Of::SomePorts,
     ),
     (
         "traffic.sidecar.istio.io/excludeOutboundPorts",
         "--exclude-outbound-ports",
-        Of::Ports,
+        Of::SomePorts,
     ),
     (
         "traffic.sidecar.istio.io/includeOutboundIPRanges",
@@ -43,7 +49,7 @@ const OPTIONS: [(&str, &str, Of); 6] = [
     (
         "traffic.sidecar.istio.io/excludeOutboundIPRanges",
         "--exclude-outbound-ranges",
-        Of::Ranges,
+        Of::SomeRanges,
     ),
 ];
 const MODE: &str = "sidecar.istio.io/interceptionMode";
@@ -59,7 +65,9 @@ pub(super) fn container(instance: &Instance, meta: &Meta) -> Result<Value, Injec
             ));
         }
     }
-    let mut args = vec!["proxy".to_owned(), "capture".to_owned()];
+    let mut args = ["proxy", "capture", "--address", "$(POD_IP)"]
+        .map(str::to_owned)
+        .to_vec();
     for (annotation, option, of) in OPTIONS {
         let Some(text) = meta.annotation(annotation) else {
             continue;
@@ -73,6 +81,7 @@ pub(super) fn container(instance: &Instance, meta: &Meta) -> Result<Value, Injec
         "image": meta.annotation("sidecar.istio.io/proxyImage").unwrap_or(&instance.image),
         "command": [PROGRAM],
         "args": args,
+        "env": [super::field("POD_IP", "status.podIP")],
         "resources": {"requests": {"cpu": "10m", "memory": "16Mi"}},
         "securityContext": {
             "runAsUser": 0,
@@ -86,8 +95,11 @@ pub(super) fn container(instance: &Instance, meta: &Meta) -> Result<Value, Injec
     }))
 }
 
-/// A list without blanks, or which item of it is none.
+/// A list without blanks, or which item of it is none. The option refuses the same, but in a pod that then does not start.
 fn checked(annotation: &str, text: &str, of: Of) -> Result<String, InjectError> {
+    if text.trim() == "*" && matches!(of, Of::Ports | Of::Ranges) {
+        return Ok("*".into());
+    }
     let items: Vec<&str> = text
         .split(',')
         .map(str::trim)
@@ -95,14 +107,10 @@ fn checked(annotation: &str, text: &str, of: Of) -> Result<String, InjectError> 
         .collect();
     for item in &items {
         let (legal, reason) = match of {
-            Of::Ports => (
-                *item == "*" || item.parse::<u16>().is_ok_and(|port| port > 0),
-                "is no list of ports, as 8080,9090",
-            ),
-            Of::Ranges => (
-                *item == "*" || is_range(item),
-                "is no list of CIDR ranges, as 10.0.0.0/8",
-            ),
+            Of::Ports | Of::SomePorts => (is_port(item), "is no list of ports, as 8080,9090"),
+            Of::Ranges | Of::SomeRanges => {
+                (is_range(item), "is no list of CIDR ranges, as 10.0.0.0/8")
+            }
         };
         if !legal {
             return Err(InjectError::annotation(annotation, text, reason));
@@ -111,14 +119,22 @@ fn checked(annotation: &str, text: &str, of: Of) -> Result<String, InjectError> 
     Ok(items.join(","))
 }
 
+fn is_port(text: &str) -> bool {
+    !text.starts_with('+') && text.parse::<u16>().is_ok_and(|port| port > 0)
+}
+
+/// A range, or one address.
 fn is_range(text: &str) -> bool {
-    let Some((address, bits)) = text.split_once('/') else {
-        return false;
+    let (address, bits) = match text.split_once('/') {
+        Some((address, bits)) => (address, Some(bits)),
+        None => (text, None),
     };
     let most = match address.parse() {
         Ok(IpAddr::V4(_)) => 32,
         Ok(IpAddr::V6(_)) => 128,
         Err(_) => return false,
     };
-    bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    bits.is_none_or(|bits| {
+        !bits.starts_with('+') && bits.parse::<u8>().is_ok_and(|bits| bits <= most)
+    })
 }

@@ -12,6 +12,8 @@ const KINDS: [(&str, &str); 3] = [
     ("readinessProbe", "readyz"),
     ("startupProbe", "startupz"),
 ];
+/// In seconds.
+const MAX_TIMEOUT: u64 = 3600;
 const HANDLERS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 
 /// Turns the probes of all programs to the sidecar; gives what it must ask, by path.
@@ -34,7 +36,12 @@ pub(super) fn rewrite(
                         let path = format!("/app-health/{name}/{end}");
                         let mut original = json!({kind: original});
                         if let Some(seconds) = probe.get("timeoutSeconds") {
-                            original["timeoutSeconds"] = seconds.clone();
+                            // the sidecar waits no longer for any probe; the kubelet's own limit stays as it is
+                            let seconds = match seconds.as_u64() {
+                                Some(long) if long > MAX_TIMEOUT => MAX_TIMEOUT.into(),
+                                _ => seconds.clone(),
+                            };
+                            original["timeoutSeconds"] = seconds;
                         }
                         probe.remove(kind);
                         let get = json!({"path": path, "port": HEALTH_PORT, "scheme": "HTTP"});

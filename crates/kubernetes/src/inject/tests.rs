@@ -1,6 +1,6 @@
 use super::*;
 
-fn instance() -> Instance {
+pub(super) fn instance() -> Instance {
     Instance {
         mesh: "mesh-1".parse().unwrap(),
         cluster: "cluster-1".parse().unwrap(),
@@ -200,13 +200,18 @@ fn every_file_and_variable_that_the_sidecar_is_told_of_is_there() {
     for mount in mounts {
         find(&pod, "volumes", mount["name"].as_str().unwrap());
     }
-    let variables: Vec<&str> = sidecar["env"]
+    told_of(sidecar, mounts);
+    told_of(find(&pod, "initContainers", REDIRECT), &[]);
+}
+
+fn told_of(container: &Value, mounts: &[Value]) {
+    let variables: Vec<&str> = container["env"]
         .as_array()
         .unwrap()
         .iter()
         .filter_map(|one| one["name"].as_str())
         .collect();
-    for arg in sidecar["args"].as_array().unwrap() {
+    for arg in container["args"].as_array().unwrap() {
         let arg = arg.as_str().unwrap();
         if let Some(name) = arg
             .strip_prefix("$(")
@@ -233,10 +238,23 @@ fn without_native_sidecars_the_programs_wait_for_it() {
     asking["spec"]["initContainers"] = json!([{"name": "migrate", "image": "m"}]);
     let (pod, _) = injected(&asking);
     assert_eq!(pod["spec"]["containers"][0]["name"], SIDECAR);
+    let hooks = &pod["spec"]["containers"][0]["lifecycle"];
+    assert_eq!(hooks["postStart"]["exec"]["command"][2], "wait");
+    let drain = |pod: &Value| {
+        let hooks = &pod["spec"]["containers"][0]["lifecycle"];
+        hooks["preStop"]["exec"]["command"].clone()
+    };
+    let program = "/usr/local/bin/catamaran";
     assert_eq!(
-        pod["spec"]["containers"][0]["lifecycle"]["postStart"]["exec"]["command"][2],
-        "wait"
+        drain(&pod),
+        json!([program, "proxy", "drain", "--timeout", "19s"])
     );
+    // 11 s of the pod's time are the sidecar's own
+    for (grace, expected) in [(0, "1s"), (5, "1s"), (15, "4s"), (600, "589s")] {
+        let mut asking = asking.clone();
+        asking["spec"]["terminationGracePeriodSeconds"] = grace.into();
+        assert_eq!(drain(&injected(&asking).0)[4], expected);
+    }
     // what runs before the sidecar must reach the network by itself
     assert_eq!(pod["spec"]["initContainers"][0]["name"], "migrate");
     assert_eq!(pod["spec"]["initContainers"][1]["name"], REDIRECT);
@@ -256,7 +274,7 @@ fn probes_are_put_to_the_sidecar_and_say_what_they_were() {
     asking["spec"]["containers"][0] = json!({
         "name": "web", "image": "w", "ports": [{"name": "http", "containerPort": 8080}],
         "livenessProbe": {"httpGet": {"path": "/live", "port": "http"}, "timeoutSeconds": 3, "periodSeconds": 7},
-        "readinessProbe": {"tcpSocket": {"port": 9000}},
+        "readinessProbe": {"tcpSocket": {"port": 9000}, "timeoutSeconds": 7200},
         "startupProbe": {"grpc": {"port": 9001, "service": "s"}},
     });
     asking["spec"]["containers"]
@@ -296,7 +314,7 @@ fn probes_are_put_to_the_sidecar_and_say_what_they_were() {
         told,
         json!({
             "/app-health/web/livez": {"httpGet": {"path": "/live", "port": 8080}, "timeoutSeconds": 3},
-            "/app-health/web/readyz": {"tcpSocket": {"port": 9000}},
+            "/app-health/web/readyz": {"tcpSocket": {"port": 9000}, "timeoutSeconds": 3600},
             "/app-health/web/startupz": {"grpc": {"port": 9001, "service": "s"}},
         })
     );
@@ -327,7 +345,7 @@ fn annotations_reach_the_redirect_or_are_refused_by_name() {
         &mut asking,
         "annotations",
         "traffic.sidecar.istio.io/includeOutboundIPRanges",
-        "10.0.0.0/8,fd00::/8",
+        "10.0.0.0/8,fd00::/8,192.0.2.1",
     );
     with(
         &mut asking,
@@ -341,9 +359,11 @@ fn annotations_reach_the_redirect_or_are_refused_by_name() {
         json!([
             "proxy",
             "capture",
+            "--address",
+            "$(POD_IP)",
             "--include-inbound-ports=",
             "--exclude-outbound-ports=3306,5432",
-            "--include-outbound-ranges=10.0.0.0/8,fd00::/8",
+            "--include-outbound-ranges=10.0.0.0/8,fd00::/8,192.0.2.1",
         ])
     );
     for (name, value, words) in [
@@ -361,6 +381,21 @@ fn annotations_reach_the_redirect_or_are_refused_by_name() {
             "traffic.sidecar.istio.io/excludeOutboundIPRanges",
             "10.0.0.0/33",
             "is no list of CIDR",
+        ),
+        (
+            "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+            "*",
+            "is no list of CIDR",
+        ),
+        (
+            "traffic.sidecar.istio.io/includeOutboundPorts",
+            "*",
+            "is no list of ports",
+        ),
+        (
+            "traffic.sidecar.istio.io/includeInboundPorts",
+            "*,80",
+            "is no list of ports",
         ),
         (
             "sidecar.istio.io/interceptionMode",

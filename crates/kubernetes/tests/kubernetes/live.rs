@@ -35,6 +35,7 @@ pub(crate) fn pace() -> Pace {
         watch: Duration::from_secs(60),
         page: 7,
         names: Duration::from_secs(60),
+        rights: Duration::from_millis(200),
     }
 }
 
