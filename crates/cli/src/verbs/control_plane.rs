@@ -18,10 +18,8 @@ use crate::context::{Context, Failure, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012
-  catamaran control-plane --kubeconfig ~/.kube/config --context one --cluster cluster-1 --mesh mesh-1 \\
-      --cacerts ./cacerts --state /var/lib/catamaran --socket /run/catamaran/control-plane.sock --listen 0.0.0.0:15012
-  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /var/lib/catamaran \\
-      --socket /var/lib/catamaran/control-plane.sock --listen 0.0.0.0:15012 --webhook 0.0.0.0:15017 --sidecar-image catamaran:1")]
+  catamaran control-plane --kubeconfig ~/.kube/config --context one --cluster cluster-1 --mesh mesh-1 --cacerts ./cacerts --state /var/lib/catamaran --socket /run/catamaran/control-plane.sock --listen 0.0.0.0:15012
+  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /var/lib/catamaran --socket /var/lib/catamaran/control-plane.sock --listen 0.0.0.0:15012 --webhook 0.0.0.0:15017 --sidecar-image catamaran:1")]
 pub(crate) struct Args {
     /// The managed cluster.
     #[arg(long)]
