@@ -27,6 +27,7 @@ Usage: cargo xtask cluster COMMAND
   kubectl NAME ARGS..    kubectl of the cluster's version, as its administrator
   build              build the program only, which takes minutes the first time
   test               a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
+  test api           control planes on two API servers: discovery, certificates by TokenReview, API servers that hang
 ";
 
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
@@ -73,7 +74,11 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
             println!("{}", path.display());
             ExitCode::SUCCESS
         }),
-        ["test"] => crate::cluster_test::run().map(|()| ExitCode::SUCCESS),
+        ["test"] => {
+            crate::cluster_test::run()?;
+            crate::steps::api_servers(&program()?).map(|()| ExitCode::SUCCESS)
+        }
+        ["test", "api"] => crate::steps::api_servers(&program()?).map(|()| ExitCode::SUCCESS),
         _ => {
             eprint!("{HELP}");
             Ok(ExitCode::from(2))

@@ -111,6 +111,27 @@ pub(crate) fn test() -> Result<ExitCode, String> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Control planes on real API servers, which `clusters` starts.
+pub(crate) fn api_servers(clusters: &std::path::Path) -> Result<(), String> {
+    build()?;
+    let (binary, text) = (binary(), "a path is not UTF-8");
+    let binary = binary.to_str().ok_or(text)?;
+    let clusters = clusters.to_str().ok_or(text)?;
+    cargo(
+        &[
+            "test",
+            "-p",
+            "catamaran-e2e",
+            "--test",
+            "api_servers",
+            "--locked",
+            "--",
+            "--nocapture",
+        ],
+        &[("CATAMARAN_BIN", binary), ("CATAMARAN_CLUSTERS", clusters)],
+    )
+}
+
 /// The end-to-end tests, on the binary as a user would have it.
 pub(crate) fn end_to_end(filter: Option<&str>) -> Result<ExitCode, String> {
     machine::prepare(true)?;
@@ -119,6 +140,8 @@ pub(crate) fn end_to_end(filter: Option<&str>) -> Result<ExitCode, String> {
         "test",
         "-p",
         "catamaran-e2e",
+        "--test",
+        "e2e",
         "--locked",
         "--no-fail-fast",
         "--",

@@ -16,6 +16,7 @@ mod cluster_start;
 mod cluster_stop;
 mod completion;
 mod confirm;
+mod contact;
 mod control_plane;
 mod delete;
 mod demo;
@@ -23,6 +24,7 @@ mod exec;
 mod fleet_down;
 mod helloworld;
 mod inject;
+mod kube;
 mod launch;
 mod load;
 mod logs;
@@ -198,7 +200,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Mesh(Mesh::Create(args)) => block_on(mesh_create::run(args, context)),
         Verb::Mesh(Mesh::List(args)) => block_on(mesh_list::run(args, context)),
         Verb::Mesh(Mesh::Show(args)) => block_on(mesh_show::run(args, context)),
-        Verb::Mesh(Mesh::Delete(args)) => mesh_delete::run(args, context),
+        Verb::Mesh(Mesh::Delete(args)) => block_on(mesh_delete::run(args, context)),
         Verb::Network(Network::Set(args)) => block_on(network_set::run(args, context)),
         Verb::Namespace(Namespace::Inject(args)) => namespace_inject::run(args, context),
         Verb::Apply(args) => apply::run(args, context),

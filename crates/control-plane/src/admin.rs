@@ -10,6 +10,7 @@
 
 use bytes::Bytes;
 use catamaran_model::ClusterId;
+use catamaran_process::Process;
 use catamaran_process::http::{Answer, answer, json, text};
 use catamaran_registry::Applied;
 use http::{Method, Request, StatusCode};
@@ -28,21 +29,8 @@ pub(crate) async fn handle(reporter: Reporter, request: Request<Bytes>) -> Answe
         (&Method::POST, "/v1/confirm") => {
             confirm(&reporter, request.uri().query().unwrap_or_default()).await
         }
-        (&Method::GET, "/metrics") => answer(
-            StatusCode::OK,
-            "application/openmetrics-text; version=1.0.0; charset=utf-8",
-            reporter.process.metrics().render(),
-        ),
-        (&Method::GET, "/ready") => match reporter.process.is_ready() {
-            true => text(StatusCode::OK, "ready\n"),
-            false => text(
-                StatusCode::SERVICE_UNAVAILABLE,
-                format!(
-                    "waiting for: {}\n",
-                    reporter.process.waiting_for().join(", ")
-                ),
-            ),
-        },
+        (&Method::GET, "/metrics") => metrics(&reporter.process),
+        (&Method::GET, "/ready") => ready(&reporter.process),
         (_, "/v1/status" | "/v1/proxies" | "/v1/confirm" | "/metrics" | "/ready") => text(
             StatusCode::METHOD_NOT_ALLOWED,
             format!("{path} is not asked with {}\n", request.method()),
@@ -52,6 +40,43 @@ pub(crate) async fn handle(reporter: Reporter, request: Request<Bytes>) -> Answe
             "there are GET /v1/status, GET /v1/proxies, POST /v1/confirm?cluster=C, GET /metrics and GET /ready\n",
         ),
     }
+}
+
+/// Answers one request at the port for those who run us: a kubelet, a scraper of metrics.
+///
+/// | request | answer |
+/// |---|---|
+/// | `GET /ready` | as at the door |
+/// | `GET /live` | 200 |
+/// | `GET /metrics` | OpenMetrics |
+pub(crate) fn health(process: &Process, request: &Request<Bytes>) -> Answer {
+    match (request.method(), request.uri().path()) {
+        (&Method::GET, "/ready") => ready(process),
+        (&Method::GET, "/live") => text(StatusCode::OK, "live\n"),
+        (&Method::GET, "/metrics") => metrics(process),
+        _ => text(
+            StatusCode::NOT_FOUND,
+            "there are GET /ready, GET /live and GET /metrics\n",
+        ),
+    }
+}
+
+fn ready(process: &Process) -> Answer {
+    match process.is_ready() {
+        true => text(StatusCode::OK, "ready\n"),
+        false => text(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("waiting for: {}\n", process.waiting_for().join(", ")),
+        ),
+    }
+}
+
+fn metrics(process: &Process) -> Answer {
+    answer(
+        StatusCode::OK,
+        "application/openmetrics-text; version=1.0.0; charset=utf-8",
+        process.metrics().render(),
+    )
 }
 
 async fn confirm(reporter: &Reporter, query: &str) -> Answer {
@@ -100,5 +125,27 @@ fn as_json(value: &impl Serialize) -> Answer {
     match serde_json::to_vec_pretty(value) {
         Ok(body) => json(StatusCode::OK, body),
         Err(error) => text(StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_port_says_how_the_process_is_and_nothing_else() {
+        let process = Process::start(catamaran_process::Config::quiet("test"));
+        let view = process.gate("view");
+        let ask = |method: Method, path: &str| {
+            let request = Request::builder().method(method).uri(path);
+            health(&process, &request.body(Bytes::new()).unwrap()).status()
+        };
+        assert_eq!(ask(Method::GET, "/ready"), 503);
+        assert_eq!(ask(Method::GET, "/live"), 200);
+        view.open();
+        assert_eq!(ask(Method::GET, "/ready"), 200);
+        assert_eq!(ask(Method::GET, "/metrics"), 200);
+        assert_eq!(ask(Method::POST, "/v1/confirm?cluster=c"), 404);
+        assert_eq!(ask(Method::GET, "/v1/status"), 404);
     }
 }

@@ -24,6 +24,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where people's programs reach it: HTTP and JSON on a Unix socket of mode 0600.
     pub socket: PathBuf,
+    /// Where whoever runs it asks how it is, over HTTP: `/ready`, `/live` and `/metrics`, and nothing that changes anything.
+    pub health: Option<SocketAddr>,
     /// Where it keeps caches that may be deleted.
     pub state: PathBuf,
     /// The version that it tells peers.

@@ -95,6 +95,17 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         .local_addr()
         .map_err(bind(config.listen.to_string()))?;
     let door = Listener::unix(&config.socket).map_err(bind(config.socket.display().to_string()))?;
+    if let Some(at) = config.health {
+        let health = TcpListener::bind(at).await.map_err(bind(at.to_string()))?;
+        let (asked, drained) = (process.clone(), process.drained());
+        // It says that the process is stopping for as long as that lasts.
+        process.run_to_the_end(
+            "health",
+            catamaran_process::http::serve(Listener::Tcp(health), drained, move |request| {
+                std::future::ready(admin::health(&asked, &request))
+            }),
+        );
+    }
 
     let injection = match &config.home {
         Home::Fleet(_) => None,

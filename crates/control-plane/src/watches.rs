@@ -133,12 +133,13 @@ impl Watches {
         }
     }
 
-    /// The credentials for other clusters that the managed one holds.
+    /// The credentials for other clusters that the managed one holds, as the oldest of its watches says: a newer one that runs
+    /// beside it knows none before its list is complete.
     fn credentials(&self) -> Arc<Credentials> {
         let own = self
             .clusters
             .get(&self.local)
-            .and_then(|running| running.last());
+            .and_then(|running| running.first());
         match own.map(|own| &own.beside) {
             Some(Beside::Server { known, .. }) => known.borrow().credentials.clone(),
             _ => Arc::default(),
@@ -303,7 +304,7 @@ impl Watches {
 
     /// The UID of the managed cluster, when its API server has said it.
     pub(crate) fn uid(&self) -> Option<String> {
-        let own = self.clusters.get(&self.local)?.last()?;
+        let own = self.clusters.get(&self.local)?.first()?;
         match &own.beside {
             Beside::Server { known, .. } => known.borrow().uid.clone(),
             Beside::Folder(_) => None,

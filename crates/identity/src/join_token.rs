@@ -23,7 +23,9 @@ impl fmt::Debug for JoinToken {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum JoinError {
     /// It is not a token's text.
-    #[error("this is not a join token: 43 characters of base64url are one")]
+    #[error(
+        "this is neither a join token (43 characters of base64url) nor a token of a service account (three parts with dots between)"
+    )]
     Malformed,
     /// It is another token than the record's.
     #[error("the join token is not known; it was used before, or was made for another cluster")]

@@ -280,10 +280,14 @@ async fn complaint(response: Response<Body>) -> Failure {
     let after = (response.headers().get(http::header::RETRY_AFTER))
         .and_then(|value| value.to_str().ok()?.parse().ok())
         .map(Duration::from_secs);
+    // Every answer of an API server bears this, and nobody else's does.
+    let of_api_server = response.headers().contains_key("audit-id");
     let body = tokio::time::timeout(Duration::from_secs(5), whole(response, MAX_COMPLAINT));
     let body = body.await.ok().and_then(Result::ok).unwrap_or_default();
     match serde_json::from_slice::<Status>(&body) {
         Ok(status) => of_status(code, &status, after),
+        // Of a group of which it has no kind at all, an API server says so in plain words.
+        Err(_) if code == 404 && of_api_server => Failure::Absent,
         Err(_) => {
             let text = String::from_utf8_lossy(&body);
             let said = printable(text.lines().next().unwrap_or_default());
@@ -367,4 +371,25 @@ async fn whole(response: Response<Body>, limit: usize) -> Result<Bytes, Failure>
         }
     }
     Ok(all.freeze())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn not_found(header: Option<&str>) -> Failure {
+        let mut response = Response::builder().status(404);
+        if let Some(name) = header {
+            response = response.header(name, "5be9f4c0");
+        }
+        let body = Body::from(b"404 page not found\n".to_vec());
+        complaint(response.body(body).unwrap()).await
+    }
+
+    #[tokio::test]
+    async fn only_an_api_server_says_that_a_kind_is_not_there() {
+        assert_eq!(not_found(Some("Audit-Id")).await, Failure::Absent);
+        let elsewhere = not_found(None).await;
+        assert!(matches!(elsewhere, Failure::Unexpected { code: 404, .. }));
+    }
 }

@@ -66,7 +66,7 @@ pub struct AccessError {
 }
 
 impl Access {
-    /// Prepares the way; nothing is dialled before the first request.
+    /// Prepares the way, inside a runtime; nothing is dialled before the first request.
     pub fn new(config: &Kubeconfig, allowed: Allowed) -> Result<Access, AccessError> {
         let name =
             ServerName::try_from(config.server.tls_name.clone()).map_err(|e| AccessError {

@@ -203,7 +203,7 @@ pub struct MeshStatus {
     printcolumn(name = "Endpoints", type_ = "integer", json_path = ".status.endpoints"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.freshness.reason", priority = 1),
-    printcolumn(name = "Credential", type_ = "date", json_path = ".status.credentialExpires", priority = 1)
+    printcolumn(name = "Credential", type_ = "string", json_path = ".status.credentialExpires", priority = 1)
 )]
 #[x_kube(
     validation = Rule::new("!(self.gateway && self.mode == 'DiscoveryOnly')")

@@ -35,6 +35,8 @@ pub struct Pace {
     pub page: usize,
     /// How often the names of gateways are looked up.
     pub names: Duration,
+    /// How often the rights of a credential for discovery are reviewed.
+    pub rights: Duration,
 }
 
 impl Default for Pace {
@@ -49,6 +51,7 @@ impl Default for Pace {
             watch: Duration::from_secs(300),
             page: 500,
             names: Duration::from_secs(30),
+            rights: Duration::from_secs(3600),
         }
     }
 }
@@ -164,6 +167,7 @@ impl Follower {
         crate::seen::Kept: From<T::Kept>,
     {
         let mut absent_before = false;
+        let mut hasty = 0;
         loop {
             for after in &mut self.place.after {
                 // The sender lives as long as we do.
@@ -183,7 +187,17 @@ impl Follower {
                     self.told
                         .send(Told::Listed(self.kind, revision.clone()))
                         .await?;
+                    let begun = Instant::now();
                     self.watch::<T>(revision).await?;
+                    // A server that forgets what it has just listed may not keep us, or itself, busy.
+                    hasty = match begun.elapsed() < self.pace.settled {
+                        true => hasty + 1,
+                        false => 0,
+                    };
+                    if hasty > 1 {
+                        let pause = self.pace.pause * 2u32.saturating_pow(hasty.min(16));
+                        sleep(pause.min(self.pace.longest)).await;
+                    }
                 }
                 // Said twice: once may be a server that is just starting.
                 Err(Failure::Absent) if self.place.may_be_absent && !absent_before => {

@@ -105,8 +105,9 @@ mod tests {
         assert!(said.contains("certificate-authority-data"), "{said}");
     }
 
-    #[test]
-    fn a_pods_files_are_a_credential() {
+    // A client has a task of its own, so it wants a runtime.
+    #[tokio::test]
+    async fn a_pods_files_are_a_credential() {
         let folder = tempfile::tempdir().unwrap();
         let key = rcgen::KeyPair::generate().unwrap();
         let ca = rcgen::CertificateParams::default()

@@ -44,7 +44,7 @@ pub const SYSTEM_NAMESPACES: [&str; 4] = [
 ];
 
 /// Our program in its image.
-const PROGRAM: &str = "/usr/local/bin/catamaran";
+pub(crate) const PROGRAM: &str = "/usr/local/bin/catamaran";
 const HEALTH_PORT: u16 = 15021;
 /// How long a pod may take to end when it does not say, in seconds (Kubernetes').
 const GRACE: u64 = 30;

@@ -15,6 +15,7 @@ use catamaran_registry::{Fact, FactKey, Observed, Problem, ProblemKind, Revision
 
 use crate::failure::Failure;
 use crate::remote::{Held, RemoteSecret};
+use crate::rights::Rights;
 use crate::seen::{
     GatewayHost, Kept, Key, Kind, PodFacts, SeenEndpoint, SeenNode, SeenService, SeenSlice,
     member_of,
@@ -45,6 +46,8 @@ pub(crate) enum Told {
     Lost(Kind, Failure),
     /// Where the names of gateways lead.
     Resolved(BTreeMap<String, Vec<EndpointAddress>>),
+    /// What the credential may do.
+    Rights(Rights),
 }
 
 /// What the registry should hear.
@@ -140,6 +143,8 @@ pub(crate) struct Join {
     /// What the names of gateways lead to.
     resolved: BTreeMap<String, Vec<EndpointAddress>>,
     problems: BTreeMap<(Kind, Key), String>,
+    /// What the credential may do, once it is known.
+    rights: Option<Rights>,
     /// The namespace of the last object.
     neighbour: Option<Namespace>,
 
@@ -150,6 +155,8 @@ pub(crate) struct Join {
     /// What was told, while discovery is lost.
     lost: Option<(Kind, Failure)>,
     secrets_changed: bool,
+    /// Something that is told beside the facts may be different.
+    beside_changed: bool,
 }
 
 macro_rules! shelf {
@@ -225,17 +232,26 @@ impl Join {
             missing: BTreeSet::new(),
             resolved: BTreeMap::new(),
             problems: BTreeMap::new(),
+            rights: None,
             neighbour: None,
             said: false,
             stale: false,
             lost: None,
             secrets_changed: false,
+            beside_changed: true,
         }
     }
 
     /// Takes up what a watch says, and gives what the registry should hear.
     pub(crate) fn take(&mut self, told: Told) -> Vec<Say> {
         let mut out = Vec::new();
+        // Pods and slices, which change most, say nothing beside their facts but problems.
+        self.beside_changed |= !matches!(
+            &told,
+            Told::Put(_, Kept::Pod(_) | Kept::EndpointSlice(_), _)
+                | Told::Gone(Kind::Pod | Kind::EndpointSlice, _)
+                | Told::Begins(_)
+        );
         match told {
             Told::Begins(kind) => shelf!(self, kind, shelf => shelf.begin()),
             Told::Put(key, kept, notes) => self.put(key, kept, notes, &mut out),
@@ -267,6 +283,7 @@ impl Join {
             }
             Told::Lost(kind, failure) => self.enter(kind, State::Lost(failure), &mut out),
             Told::Resolved(found) => self.resolve(found, &mut out),
+            Told::Rights(rights) => self.rights = Some(rights),
         }
         if !self.said {
             // Nothing single is said before the first list.
@@ -384,7 +401,7 @@ impl Join {
         }
         let kind = kind_of(&kept);
         match notes.is_empty() {
-            true => drop(self.problems.remove(&(kind, key.clone()))),
+            true => self.no_problem(kind, &key),
             false => self.problem(kind, key.clone(), notes.join("; ")),
         }
         let full = shelf!(self, kind, shelf => {
@@ -510,14 +527,21 @@ impl Join {
         self.problem(kind, key, reason);
     }
 
+    fn no_problem(&mut self, kind: Kind, key: &Key) {
+        if !self.problems.is_empty() && self.problems.remove(&(kind, key.clone())).is_some() {
+            self.beside_changed = true;
+        }
+    }
+
     fn problem(&mut self, kind: Kind, key: Key, reason: String) {
+        self.beside_changed = true;
         if self.problems.len() < MAX_PROBLEMS || self.problems.contains_key(&(kind, key.clone())) {
             self.problems.insert((kind, key), reason);
         }
     }
 
     fn gone(&mut self, kind: Kind, key: Key, out: &mut Vec<Say>) {
-        self.problems.remove(&(kind, key.clone()));
+        self.no_problem(kind, &key);
         let listing = shelf!(self, kind, shelf => match &mut shelf.next {
             Some(next) => {
                 next.remove(&key);
@@ -858,6 +882,11 @@ impl Join {
             .map(|uid| &**uid)
     }
 
+    /// Whether what is told beside the facts may be different from what it was at the last call.
+    pub(crate) fn beside_changed(&mut self) -> bool {
+        std::mem::take(&mut self.beside_changed)
+    }
+
     /// The remote secrets, if they have changed since the last call.
     pub(crate) fn changed_secrets(&mut self) -> Option<impl Iterator<Item = &RemoteSecret>> {
         let changed = std::mem::take(&mut self.secrets_changed);
@@ -882,6 +911,8 @@ impl Join {
                 }
             }
         }
+        let rights = self.rights.as_ref();
+        problems.extend(rights.and_then(|rights| rights.problem(&self.cluster)));
         let mut named = BTreeMap::new();
         for secret in self.all_secrets() {
             for cluster in secret.clusters.keys() {

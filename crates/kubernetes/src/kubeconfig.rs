@@ -57,6 +57,24 @@ pub struct Server {
     pub tls_name: String,
 }
 
+impl Server {
+    /// Reads `https://HOST:PORT`, as a kubeconfig names it.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(url: &str, allowed: Allowed) -> Result<Server, Refused> {
+        let entry = ClusterEntry {
+            server: url.to_owned(),
+            tls_server_name: None,
+            certificate_authority_data: None,
+            certificate_authority: None,
+            insecure_skip_tls_verify: false,
+            proxy_url: None,
+        };
+        read_server("server".into(), &entry, allowed)
+    }
+}
+
 /// How we show who we are.
 #[derive(Clone, PartialEq, Eq)]
 pub enum User {

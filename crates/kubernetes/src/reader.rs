@@ -2,25 +2,24 @@
 //!
 //! One service account for each instance that reads, so that each is revoked by deleting one object.
 
-use std::time::Duration;
-
 use catamaran_model::{ClusterId, MeshName, Namespace, ServiceAccount, SpiffeId};
-use kube::Api;
-use kube::api::{ApiResource, DynamicObject, Patch, PatchParams};
-use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 
 use crate::base64;
 use crate::connect::Access;
-use crate::crd::FIELD_MANAGER;
 use crate::failure::Failure;
 use crate::kubeconfig::Server;
+use crate::manifest;
 use crate::remote::REMOTE_SECRET_LABEL;
 use crate::rights::{NEEDED, VERBS};
 use crate::token::{self, Granted};
 
 /// The role that all readers of a cluster share.
 pub const ROLE: &str = "catamaran-reader";
+
+/// The manager of the reader's fields. The cluster's own instance writes some of the same objects, above all the namespace, and
+/// one manager would take away what the other gave.
+const MANAGER: &str = "catamaran-reader";
 
 /// The service account as which an instance reads.
 pub fn account(reading: &MeshName) -> ServiceAccount {
@@ -83,48 +82,60 @@ pub fn manifests(reading: &MeshName) -> Vec<Value> {
 
 /// The manifests as one YAML text.
 pub fn yaml(reading: &MeshName) -> String {
-    let documents = manifests(reading).into_iter();
-    let documents =
-        documents.map(|m| serde_saphyr::to_string(&m).expect("a manifest is plain data"));
-    documents.collect::<Vec<_>>().join("---\n")
+    manifest::yaml(&manifests(reading))
 }
 
 /// Makes the reader in the cluster, or brings it up to date, with the rights of `access`; `step` hears each object.
+///
+/// # Errors
+/// Why one of them is not there; those before it are.
 pub async fn install(
     access: &Access,
     reading: &MeshName,
     mut step: impl FnMut(&str),
 ) -> Result<(), Failure> {
     for manifest in manifests(reading) {
-        let (resource, name) = target(&manifest);
-        step(&format!("{} {name}", resource.kind));
-        let client = access.client().clone();
-        let api: Api<DynamicObject> = match manifest["metadata"]["namespace"].as_str() {
-            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
-            None => Api::all_with(client, &resource),
-        };
-        let params = PatchParams::apply(FIELD_MANAGER);
-        // What is of ours is ours, also where an earlier hand wrote it.
-        let params = params.force();
-        let limit = Duration::from_secs(30);
-        let patch = Patch::Apply(&manifest);
-        let applied = tokio::time::timeout(limit, api.patch(&name, &params, &patch)).await;
-        let applied = applied.map_err(|_| Failure::Slow { limit })?;
-        applied.map_err(|error| crate::api::of_error(access, &error))?;
+        step(&manifest::title(&manifest));
+        manifest::put(access, MANAGER, &manifest).await?;
     }
     Ok(())
 }
 
-/// What kind a manifest is of, and its name.
-fn target(manifest: &Value) -> (ApiResource, String) {
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let version = text(&manifest["apiVersion"]);
-    let (group, version) = version.split_once('/').unwrap_or(("", &version));
-    let kind = GroupVersionKind::gvk(group, version, &text(&manifest["kind"]));
-    (
-        ApiResource::from_gvk(&kind),
-        text(&manifest["metadata"]["name"]),
-    )
+/// Takes the reader away, and with it every token that it has; `step` hears each object that was there.
+///
+/// The role stays while another instance reads by it. The namespace stays: it may be the home of an instance.
+///
+/// # Errors
+/// Why one of them is still there.
+pub async fn remove(
+    access: &Access,
+    reading: &MeshName,
+    mut step: impl FnMut(&str),
+) -> Result<(), Failure> {
+    for manifest in manifests(reading).iter().rev() {
+        let gone = match manifest["kind"].as_str() {
+            Some("Namespace") => false,
+            // Bindings before it went already, since they come after it.
+            Some("ClusterRole") => {
+                !others_read(access).await? && manifest::take(access, manifest).await?
+            }
+            _ => manifest::take(access, manifest).await?,
+        };
+        if gone {
+            step(&manifest::title(manifest));
+        }
+    }
+    Ok(())
+}
+
+/// Whether an instance is bound to the role.
+async fn others_read(access: &Access) -> Result<bool, Failure> {
+    let kind = json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding"});
+    let bindings = manifest::list(access, &kind).await?;
+    Ok(bindings.iter().any(|binding| {
+        let role = &binding["roleRef"];
+        role["kind"] == "ClusterRole" && role["name"] == ROLE
+    }))
 }
 
 /// The first token of the reader, made with the rights of `access`.

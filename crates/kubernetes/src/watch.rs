@@ -16,6 +16,7 @@ use crate::follow::{Pace, Place, follow};
 use crate::join::{Join, Say, Told};
 use crate::kubeconfig::Allowed;
 use crate::remote::Credentials;
+use crate::rights;
 use crate::seen::{
     Kind, RawCluster, RawExport, RawMesh, RawNamespace, RawNode, RawPod, RawSecret, RawService,
     RawSlice,
@@ -74,6 +75,7 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
     let mut lookups = tokio::time::interval(what.pace.names);
     lookups.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looked_up = BTreeSet::new();
+    let mut reviewed = what.reads != Reads::DiscoveryOnly;
     loop {
         let said = tokio::select! {
             () = out.closed() => return,
@@ -99,6 +101,10 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
                     }
                 }
                 Say::Whole => {
+                    // Nothing waits for what the credential may do beside that.
+                    if !std::mem::replace(&mut reviewed, true) {
+                        tasks.spawn(review(what.access.clone(), what.pace, told.clone()));
+                    }
                     for observed in join.whole() {
                         if out.send(change(observed)).await.is_err() {
                             return;
@@ -115,7 +121,7 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
             beside.send_modify(|beside| beside.credentials = shared);
         }
         // While a list comes in there is nothing to tell of it object by object.
-        if single || hearing.is_empty() {
+        if (single || hearing.is_empty()) && join.beside_changed() {
             tell(&join, &credentials, &beside);
             if join.names().iter().any(|name| !looked_up.contains(name)) {
                 looked_up = lookup(&join, &told, &mut tasks);
@@ -140,6 +146,25 @@ fn tell(join: &Join, credentials: &Credentials, beside: &watch::Sender<Beside>) 
         known.problems = problems;
         differ
     });
+}
+
+/// Asks now and then what the credential may do.
+async fn review(access: Access, pace: Pace, told: mpsc::Sender<Told>) {
+    loop {
+        let again = match rights::review(&access).await {
+            Ok(rights) => {
+                if told.send(Told::Rights(rights)).await.is_err() {
+                    return;
+                }
+                pace.rights
+            }
+            Err(failure) => {
+                tracing::debug!(server = %access.server(), ?failure, "the credential's rights are not known");
+                pace.absent
+            }
+        };
+        tokio::time::sleep(again).await;
+    }
 }
 
 /// Looks up where the names of gateways lead. An answer that does not come changes nothing.

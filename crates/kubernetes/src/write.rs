@@ -154,7 +154,8 @@ fn time(at: Timestamp) -> Time {
     Time(jiff::Timestamp::from_millisecond(millis).unwrap_or(jiff::Timestamp::MAX))
 }
 
-fn rfc3339(at: Timestamp) -> String {
+/// A time for people and for objects, in whole seconds: `2026-11-24T14:28:29Z`.
+pub fn rfc3339(at: Timestamp) -> String {
     let seconds = time(Timestamp(at.0 / 1000 * 1000));
     seconds.0.to_string()
 }

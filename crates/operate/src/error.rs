@@ -14,6 +14,7 @@ use catamaran_model::{
     ClusterId, Fingerprint, MemberMode, MeshName, NameError, NetworkId, Version,
 };
 
+use crate::contact::ContactError;
 use crate::nearest::nearest;
 
 /// What the exit code of a program that meets an error says.
@@ -239,6 +240,36 @@ pub enum OperateError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// There is no way to a cluster with an API server.
+    #[error("the context {context:?} cannot be used: {reason}")]
+    NoWay {
+        /// The context.
+        context: String,
+        /// Why not.
+        reason: String,
+    },
+    /// Something in a cluster with an API server was not done.
+    #[error("{context}: {what}: {reason}")]
+    Cluster {
+        /// The context.
+        context: String,
+        /// What it was about.
+        what: String,
+        /// What the API server said, or that it said nothing.
+        reason: String,
+        /// Whether it is the way to it that fails.
+        unreachable: bool,
+        /// What to do.
+        fix: String,
+    },
+    /// The user of a context may not do all that is needed.
+    #[error("the user of the context {context:?} may not install an instance")]
+    MissingRights {
+        /// The context.
+        context: String,
+        /// `create deployments.apps in catamaran-system`
+        missing: Vec<String>,
+    },
     /// A control plane or proxy does not answer.
     #[error("{who} does not answer: {reason}")]
     NoAnswer {
@@ -297,6 +328,9 @@ pub enum OperateError {
         /// What is wrong.
         source: CaCertsError,
     },
+    /// A cluster with an API server is not as it must be.
+    #[error(transparent)]
+    Contact(#[from] ContactError),
     /// A certificate cannot be read.
     #[error("the certificate in {path}: {source}")]
     Certificate {
@@ -342,7 +376,7 @@ fn other(mode: MemberMode) -> MemberMode {
 
 impl OperateError {
     /// A stable code, `CTM-T101`: the letter says the matter (F fleet, C cluster, M mesh, T trust, N network, O objects,
-    /// P proxies, V verification, U usage).
+    /// P proxies, V verification, U usage, K clusters with an API server).
     pub fn code(&self) -> &'static str {
         match self {
             OperateError::NoFleet => "CTM-F101",
@@ -364,6 +398,9 @@ impl OperateError {
             OperateError::UnknownVersion { .. } => "CTM-M103",
             OperateError::Timeout { .. } => "CTM-M201",
             OperateError::NoAnswer { .. } => "CTM-M202",
+            OperateError::NoWay { .. } => "CTM-K101",
+            OperateError::MissingRights { .. } => "CTM-K102",
+            OperateError::Cluster { .. } => "CTM-K103",
             OperateError::OtherRoot { .. } => "CTM-T102",
             OperateError::NoRoot { .. } => "CTM-T103",
             OperateError::RootLeftOver { .. } => "CTM-T104",
@@ -382,6 +419,17 @@ impl OperateError {
             OperateError::UnknownProxy { .. } => "CTM-P101",
             OperateError::ManyProxies { .. } => "CTM-P102",
             OperateError::NotHeld { .. } => "CTM-V101",
+            OperateError::Contact(contact) => match contact {
+                ContactError::NoFile | ContactError::File { .. } => "CTM-K101",
+                ContactError::Refused { .. } | ContactError::Credential { .. } => "CTM-K102",
+                ContactError::Failed { .. } => "CTM-K103",
+                ContactError::NoInstance { .. } => "CTM-K104",
+                ContactError::SameCluster { .. } | ContactError::OwnCluster { .. } => "CTM-K105",
+                ContactError::OtherCluster { .. } => "CTM-K106",
+                ContactError::Rights(_) => "CTM-K107",
+                ContactError::NotHome { .. } => "CTM-K108",
+                ContactError::NoImage(_) => "CTM-K109",
+            },
         }
     }
 
@@ -389,12 +437,18 @@ impl OperateError {
     pub fn class(&self) -> Class {
         match self {
             OperateError::NoFleet
+            | OperateError::NoWay { .. }
             | OperateError::BadSetting { .. }
             | OperateError::Name(_)
             | OperateError::NamedTwice(_)
+            | OperateError::Contact(ContactError::NoFile | ContactError::NoImage(_))
             | OperateError::Exec(ExecError::Target(_)) => Class::Usage,
             OperateError::NotHeld { .. } => Class::Found,
-            OperateError::NoAnswer { .. } => Class::Unreachable,
+            OperateError::NoAnswer { .. }
+            | OperateError::Contact(ContactError::Failed { .. })
+            | OperateError::Cluster {
+                unreachable: true, ..
+            } => Class::Unreachable,
             OperateError::Timeout { .. }
             | OperateError::Lifecycle(LifecycleError::TooSlow { .. }) => Class::Timeout,
             _ => Class::Failed,
@@ -440,6 +494,9 @@ impl OperateError {
                 let mut lines = known_lines("there", there, None);
                 lines.extend(meant(target, known).map(|name| format!("did you mean {name}?")));
                 lines
+            }
+            OperateError::MissingRights { missing, .. } => {
+                vec![format!("missing: {}", list(missing))]
             }
             OperateError::NotHeld { cause, .. } if !cause.is_empty() => vec![cause.clone()],
             _ => Vec::new(),
@@ -518,6 +575,14 @@ impl OperateError {
             OperateError::Exec(ExecError::Stopped { cluster, .. }) => {
                 format!("catamaran cluster start {cluster}")
             }
+            OperateError::Contact(contact) => return contact.fix(),
+            OperateError::NoWay { .. } => {
+                "see `kubectl config get-contexts`; another file is named with --kubeconfig".into()
+            }
+            OperateError::MissingRights { .. } => {
+                "use a context whose user is an administrator of the cluster (cluster-admin), or ask one for these rights".into()
+            }
+            OperateError::Cluster { fix, .. } => fix.clone(),
             OperateError::Authority { .. } => {
                 "issue a new one: catamaran trust renew MESH".into()
             }
@@ -533,7 +598,9 @@ impl OperateError {
             OperateError::NoAnswer { .. }
                 | OperateError::Timeout { .. }
                 | OperateError::NotHeld { .. }
+                | OperateError::Cluster { .. }
                 | OperateError::File { .. }
+                | OperateError::Contact(ContactError::Failed { .. } | ContactError::Rights(_))
                 | OperateError::Lifecycle(_)
                 | OperateError::Fleet(FleetError::Io { .. })
                 | OperateError::Write(WriteError::Io { .. })

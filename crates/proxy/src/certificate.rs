@@ -29,6 +29,7 @@ use catamaran_wire::grpc::IstioCertificateClient;
 use rustls::time_provider::TimeProvider;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Notify, watch};
+use zeroize::Zeroizing;
 
 use crate::Config;
 use crate::backoff::{Backoff, lot};
@@ -36,6 +37,8 @@ use crate::config::ControlPlaneAddress;
 use crate::saved;
 use crate::uplink::{Uplink, UplinkError};
 
+/// The longest token that is shown.
+const MAX_TOKEN: usize = 16 << 10;
 /// Without an answer for so long a request for a certificate has failed.
 const SIGN_WAIT: Duration = Duration::from_secs(10);
 const RETRY_LEAST: Duration = Duration::from_millis(100);
@@ -324,7 +327,7 @@ impl Keeper {
         request.set_timeout(SIGN_WAIT);
         let metadata = request.metadata_mut();
         if let Some(token) = token {
-            let text = format!("Bearer {}", token.text().as_str());
+            let text = format!("Bearer {}", token.as_str());
             if let Ok(mut value) = tonic::metadata::MetadataValue::try_from(text) {
                 value.set_sensitive(true);
                 metadata.insert("authorization", value);
@@ -391,12 +394,27 @@ impl Keeper {
     }
 }
 
-fn read_token(path: &PathBuf) -> Result<JoinToken, CertificateError> {
+/// A join token, or a token of a Kubernetes service account, which is passed on as it is: only its cluster can judge it.
+fn read_token(path: &PathBuf) -> Result<Zeroizing<String>, CertificateError> {
     let text = std::fs::read_to_string(path).map_err(|source| CertificateError::TokenFile {
         path: path.clone(),
         source,
     })?;
-    Ok(JoinToken::parse(&text)?)
+    let text = Zeroizing::new(text);
+    match JoinToken::parse(&text) {
+        Ok(token) => Ok(token.text()),
+        Err(_) if is_account_token(text.trim()) => Ok(Zeroizing::new(text.trim().to_owned())),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Whether a text has the form of a JSON web token (RFC 7519).
+fn is_account_token(text: &str) -> bool {
+    let part = |part: &str| {
+        let letter = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+        !part.is_empty() && part.bytes().all(letter)
+    };
+    text.len() <= MAX_TOKEN && text.split('.').count() == 3 && text.split('.').all(part)
 }
 
 /// What was saved, if it is still good; says why not otherwise.

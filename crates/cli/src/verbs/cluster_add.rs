@@ -1,9 +1,14 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
-use catamaran_model::{ClusterId, MemberMode, MeshName};
-use catamaran_operate::{AddCluster, MeshState, add_cluster, show_mesh, wait_running};
+use catamaran_kubernetes::kubeconfig::Allowed;
+use catamaran_model::{ClusterId, MemberMode, MeshName, NetworkId};
+use catamaran_operate::{
+    AddCluster, Contact, EnrolCluster, Means, MeshState, OperateError, add_cluster, enrol_cluster,
+    enrolment, show_mesh, wait_running,
+};
 
-use super::done;
+use super::{contact, done};
 use crate::context::{Context, Effect, Outcome};
 use crate::parse::span;
 
@@ -11,7 +16,11 @@ use crate::parse::span;
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran cluster add cluster-2 --mesh mesh-1 --discovery-only
-  catamaran cluster add cluster-2 --mesh mesh-1 --discovery-only --no-wait")]
+  catamaran cluster add cluster-2 --mesh mesh-1 --discovery-only --no-wait
+  catamaran cluster add cluster-2 --mesh mesh-1 --context one --discovery-only --remote-context two --network network2
+  catamaran cluster add cluster-2 --mesh mesh-1 --context one --discovery-only --credential reader.kubeconfig
+
+With an API server, the same command again renews the credential.")]
 pub(crate) struct Args {
     /// The cluster.
     cluster: ClusterId,
@@ -21,6 +30,35 @@ pub(crate) struct Args {
     /// Only discover its services and endpoints: deploy nothing and write nothing there.
     #[arg(long)]
     discovery_only: bool,
+    #[command(flatten)]
+    home: contact::Home,
+    /// The context that leads to the cluster, where a reader for the instance is made with this context's rights.
+    #[arg(long, value_name = "CONTEXT", requires = "discovery_only")]
+    remote_context: Option<String>,
+    /// Another kubeconfig with that context.
+    #[arg(long, value_name = "FILE", requires = "discovery_only")]
+    remote_kubeconfig: Option<PathBuf>,
+    /// A kubeconfig for the instance that is brought along, in the place of a reader that is made; its current context counts.
+    #[arg(long, value_name = "FILE", requires = "discovery_only", conflicts_with_all = ["remote_context", "remote_kubeconfig", "server"])]
+    credential: Option<PathBuf>,
+    /// Where the control plane reaches the cluster's API server, when not where the kubeconfig says.
+    #[arg(long, value_name = "URL", requires = "discovery_only")]
+    server: Option<String>,
+    /// The network of the cluster.
+    #[arg(long, requires = "discovery_only")]
+    network: Option<NetworkId>,
+    /// The API server may be on a loopback address; for clusters on one's own machine.
+    #[arg(long, requires = "discovery_only")]
+    allow_loopback: bool,
+    /// The API server may be on a link-local address.
+    #[arg(long, requires = "discovery_only")]
+    allow_link_local: bool,
+    /// The way to the API server may lead through an HTTP proxy.
+    #[arg(long, requires = "discovery_only")]
+    allow_proxy: bool,
+    /// Show what would be written, and ask nobody. The Secret with the credential is not among it.
+    #[arg(long, requires = "discovery_only")]
+    dry_run: bool,
     /// Do not wait until the instance runs again.
     #[arg(long)]
     no_wait: bool,
@@ -30,6 +68,18 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    if let Some(home) = args.home.contact() {
+        return with_api_server(args, home, context).await;
+    }
+    if let Some(option) = only_with_api_server(&args) {
+        let reason = "it is for a cluster with an API server, whose instance --context leads to";
+        return Err(OperateError::BadSetting {
+            text: option.into(),
+            wanted: "an option for a cluster of a fleet",
+            reason: reason.into(),
+        }
+        .into());
+    }
     let fleet = context.fleet()?;
     let mode = match args.discovery_only {
         true => MemberMode::DiscoveryOnly,
@@ -49,6 +99,62 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         &mut job,
     )
     .await?;
+    done()
+}
+
+fn only_with_api_server(args: &Args) -> Option<&'static str> {
+    [
+        ("--remote-context", args.remote_context.is_some()),
+        ("--remote-kubeconfig", args.remote_kubeconfig.is_some()),
+        ("--credential", args.credential.is_some()),
+        ("--server", args.server.is_some()),
+        ("--network", args.network.is_some()),
+        ("--dry-run", args.dry_run),
+    ]
+    .into_iter()
+    .find_map(|(option, said)| said.then_some(option))
+}
+
+async fn with_api_server(args: Args, home: Contact, context: &Context) -> Outcome {
+    let effect = "nothing was added";
+    let wrong = |reason: &str| OperateError::BadSetting {
+        text: args.cluster.to_string(),
+        wanted: "a cluster that can be added so",
+        reason: reason.into(),
+    };
+    if !args.discovery_only {
+        let reason = "with an API server a cluster is managed by the instance that is created in it; add --discovery-only";
+        return Err(wrong(reason)).or_else_said(effect);
+    }
+    let means = match (args.credential, args.remote_context, args.remote_kubeconfig) {
+        (Some(file), _, _) => Means::Brought(file),
+        (None, None, None) => {
+            let reason = "the way to it is not said; name it with --remote-context, or bring a kubeconfig with --credential";
+            return Err(wrong(reason)).or_else_said(effect);
+        }
+        (None, remote, file) => Means::Reader {
+            remote: args.home.other(remote, file),
+            server: args.server,
+        },
+    };
+    let enrol = EnrolCluster {
+        mesh: args.mesh,
+        cluster: args.cluster,
+        home,
+        means,
+        network: args.network,
+        allowed: Allowed {
+            loopback: args.allow_loopback,
+            link_local: args.allow_link_local,
+            proxy: args.allow_proxy,
+            files: false,
+        },
+    };
+    if args.dry_run {
+        return contact::show(&enrolment(&enrol), context);
+    }
+    let added = enrol_cluster(&enrol, &mut context.job()).await;
+    added.or_else_said(effect)?;
     done()
 }
 

@@ -18,8 +18,8 @@ use crate::context::{Context, Failure, Outcome};
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran control-plane --fleet /tmp/fleet --cluster cluster-1 --mesh mesh-1 --listen 10.1.1.2:15012
-  catamaran control-plane --kubeconfig ~/.kube/config --context one --cluster cluster-1 --mesh mesh-1 --cacerts ./cacerts --state /var/lib/catamaran --socket /run/catamaran/control-plane.sock --listen 0.0.0.0:15012
-  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /var/lib/catamaran --socket /var/lib/catamaran/control-plane.sock --listen 0.0.0.0:15012 --webhook 0.0.0.0:15017 --sidecar-image catamaran:1")]
+  catamaran control-plane --kubeconfig one.yaml --cluster cluster-1 --mesh mesh-1 --cacerts cacerts --state state --socket run/sock --listen 0.0.0.0:15012
+  catamaran control-plane --in-cluster --cluster cluster-1 --mesh mesh-1 --cacerts /etc/cacerts --state /state --socket /state/sock --listen 0.0.0.0:15012 --webhook 0.0.0.0:15017 --sidecar-image catamaran:1")]
 pub(crate) struct Args {
     /// The managed cluster.
     #[arg(long)]
@@ -48,6 +48,9 @@ pub(crate) struct Args {
     /// Where people's programs reach it.
     #[arg(long, value_name = "FILE")]
     socket: Option<PathBuf>,
+    /// Where a kubelet asks how it is: /ready, /live and /metrics over HTTP; nowhere when not said.
+    #[arg(long, value_name = "IP:PORT")]
+    health: Option<SocketAddr>,
     /// Istio's remote secrets of this namespace name clusters too.
     #[arg(long, value_name = "NAMESPACE")]
     istio_namespace: Option<Namespace>,
@@ -94,6 +97,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 home: Home::Fleet(fleet.path().into()),
                 mesh: args.mesh,
                 listen: args.listen,
+                health: args.health,
                 socket: cluster.control_plane_socket(),
                 state: args.state.unwrap_or_else(|| cluster.state()),
                 version,
@@ -119,6 +123,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 })),
                 mesh: args.mesh,
                 listen: args.listen,
+                health: args.health,
                 socket: said(args.socket, "--socket")?,
                 state: said(args.state, "--state")?,
                 version,

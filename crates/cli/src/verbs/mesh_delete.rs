@@ -1,19 +1,26 @@
 use catamaran_model::MeshName;
-use catamaran_operate::delete_mesh;
+use catamaran_operate::{delete_mesh, uninstall_mesh};
 
-use super::done;
+use super::{done, kube};
 use crate::context::{Context, Effect, Outcome};
 
 /// Delete an instance; its cluster and what runs in it stay.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran mesh delete mesh-2")]
+#[command(
+    after_help = "Examples:\n  catamaran mesh delete mesh-2\n  catamaran mesh delete mesh-1 --context one"
+)]
 pub(crate) struct Args {
     /// The instance.
     name: MeshName,
+    #[command(flatten)]
+    kube: kube::Kube,
 }
 
-pub(crate) fn run(args: Args, context: &Context) -> Outcome {
-    let deleted = delete_mesh(&context.fleet()?, &args.name, &mut context.job());
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    let deleted = match args.kube.named()? {
+        Some(cluster) => uninstall_mesh(&cluster, &args.name, &mut context.job()).await,
+        None => delete_mesh(&context.fleet()?, &args.name, &mut context.job()),
+    };
     deleted.or_else_said("nothing was deleted")?;
     done()
 }

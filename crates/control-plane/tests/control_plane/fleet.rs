@@ -197,6 +197,7 @@ impl Cluster {
             cluster: self.name.clone(),
             mesh: self.mesh.clone(),
             listen: "127.0.0.1:0".parse().unwrap(),
+            health: None,
             socket: self.dir.control_plane_socket(),
             state: self.dir.state(),
             version: Version::new("0.1.0").unwrap(),

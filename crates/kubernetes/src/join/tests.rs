@@ -385,3 +385,170 @@ fn pods_of_one_workload_are_kept_once() {
     }
     assert!(c.join.common.len() < 600, "{}", c.join.common.len());
 }
+
+/// What can happen to a cluster of a few names.
+#[derive(Debug, Clone)]
+enum Step {
+    Pod(usize, usize),
+    Slice(usize, Vec<(usize, usize)>),
+    Service(usize, usize),
+    Node(usize),
+    Export(usize),
+    Gone(Kind, usize),
+    /// A list of the kind with these of its objects, in a form of their own.
+    List(Kind, Vec<usize>, usize),
+    Broken(Kind),
+    Lost(Kind),
+    Alive(Kind),
+    Resolved(usize),
+}
+
+fn steps() -> impl proptest::strategy::Strategy<Value = Vec<Step>> {
+    use proptest::prelude::*;
+    let kind = || proptest::sample::select(KINDS.to_vec());
+    let step = prop_oneof![
+        4 => (0..4usize, 0..3usize).prop_map(|(n, form)| Step::Pod(n, form)),
+        4 => (0..3usize, proptest::collection::vec((0..5usize, 0..9usize), 0..4)).prop_map(|(n, pods)| Step::Slice(n, pods)),
+        2 => (0..3usize, 0..4usize).prop_map(|(n, form)| Step::Service(n, form)),
+        1 => (0..3usize).prop_map(Step::Node),
+        1 => (0..3usize).prop_map(Step::Export),
+        4 => (kind(), 0..4usize).prop_map(|(kind, n)| Step::Gone(kind, n)),
+        3 => (kind(), proptest::collection::vec(0..4usize, 0..4), 0..3usize).prop_map(|(kind, all, form)| Step::List(kind, all, form)),
+        1 => kind().prop_map(Step::Broken),
+        1 => kind().prop_map(Step::Lost),
+        3 => kind().prop_map(Step::Alive),
+        1 => (0..3usize).prop_map(Step::Resolved),
+    ];
+    proptest::collection::vec(step, 0..60)
+}
+
+/// The object of this name in one of its forms.
+fn any(kind: Kind, n: usize, form: usize) -> Value {
+    let region = ["eu", "us", "asia"][form % 3];
+    match kind {
+        Kind::Pod => pod(&format!("p{n}"), &format!("sa{form}")),
+        Kind::EndpointSlice => any_slice(n, &[(n, form), (n + 1, form + 4)]),
+        Kind::Service => {
+            let labels = match form {
+                0 | 3 => json!({}),
+                _ => json!({"topology.istio.io/network": "n2"}),
+            };
+            let kind = if form == 3 {
+                "ExternalName"
+            } else {
+                "ClusterIP"
+            };
+            json!({"metadata": {"namespace": "default", "name": format!("s{n}"), "labels": labels},
+                   "spec": {"type": kind, "clusterIP": "10.96.0.1", "ports": [{"port": 80 + form}]},
+                   "status": {"loadBalancer": {"ingress": [{"hostname": format!("lb{form}")}, {"ip": "198.18.0.1"}]}}})
+        }
+        Kind::Node => {
+            json!({"metadata": {"name": "n1", "labels": {"topology.kubernetes.io/region": region}}})
+        }
+        Kind::Namespace => {
+            json!({"metadata": {"name": format!("ns{n}"), "labels": {"istio-injection": if form == 0 { "enabled" } else { "" }}}})
+        }
+        _ => json!({"metadata": {"namespace": "catamaran-system", "name": format!("mesh-{n}")},
+                    "spec": {"cluster": "c2", "clusterUid": "u", "version": "1", "region": region}}),
+    }
+}
+
+fn any_slice(n: usize, pods: &[(usize, usize)]) -> Value {
+    let pods: Vec<(String, String)> = (pods.iter())
+        .map(|(pod, ip)| match pod {
+            4 => (String::new(), format!("10.1.0.{}", ip + 1)),
+            pod => (format!("p{pod}"), format!("10.1.0.{}", ip + 1)),
+        })
+        .collect();
+    let pods: Vec<(&str, &str)> = pods
+        .iter()
+        .map(|(p, ip)| (p.as_str(), ip.as_str()))
+        .collect();
+    let mut object = slice(&pods);
+    object["metadata"]["name"] = json!(format!("slice{n}"));
+    object
+}
+
+fn name_of(kind: Kind, n: usize) -> Key {
+    let (namespace, name) = match kind {
+        Kind::Pod => (Some("default"), format!("p{n}")),
+        Kind::EndpointSlice => (Some("default"), format!("slice{n}")),
+        Kind::Service => (Some("default"), format!("s{n}")),
+        Kind::Node => (None, "n1".into()),
+        Kind::Namespace => (None, format!("ns{n}")),
+        _ => (Some("catamaran-system"), format!("mesh-{n}")),
+    };
+    Key {
+        namespace: namespace.map(|n| Namespace::new(n).unwrap()),
+        name: name.into(),
+    }
+}
+
+/// A service that means nothing (any more) is told as gone, as the loop does.
+fn told_or_gone(kind: Kind, object: Value) -> Told {
+    if kind == Kind::Service {
+        let raw: RawService = serde_json::from_value(object.clone()).unwrap();
+        let key = raw.meta().key().unwrap();
+        if raw.keep(&mut Vec::new()).unwrap().is_none() {
+            return Told::Gone(kind, key);
+        }
+    }
+    told(kind, object)
+}
+
+fn facts(join: &Join) -> BTreeMap<FactKey, Fact> {
+    let facts = join.whole().filter_map(|observed| match observed {
+        Observed::Upsert(fact) => Some((fact.key(), fact)),
+        _ => None,
+    });
+    facts.collect()
+}
+
+proptest::proptest! {
+    /// What was said change by change is what a complete list would say, whatever came before; and what fails says nothing.
+    #[test]
+    fn changes_add_up_to_the_whole(steps in steps()) {
+        let mut join = Join::new(ClusterId::new("c2").unwrap(), KINDS);
+        let mut said: BTreeMap<FactKey, Fact> = BTreeMap::new();
+        for step in KINDS.map(|kind| Step::List(kind, vec![0, 1], 0)).into_iter().chain(steps) {
+            let failure = Failure::Truncated { why: "x".into() };
+            let fails = matches!(step, Step::Broken(_) | Step::Lost(_));
+            let tolds = match step {
+                Step::Pod(n, form) => vec![told(Kind::Pod, any(Kind::Pod, n, form))],
+                Step::Slice(n, pods) => vec![told(Kind::EndpointSlice, any_slice(n, &pods))],
+                Step::Service(n, form) => vec![told_or_gone(Kind::Service, any(Kind::Service, n, form))],
+                Step::Node(form) => vec![told(Kind::Node, any(Kind::Node, 0, form))],
+                Step::Export(form) => vec![told(Kind::MeshExport, any(Kind::MeshExport, form, form))],
+                Step::Gone(kind, n) => vec![Told::Gone(kind, name_of(kind, n))],
+                Step::List(kind, all, form) => {
+                    let mut tolds = vec![Told::Begins(kind)];
+                    tolds.extend(all.iter().map(|n| told_or_gone(kind, any(kind, *n, form))));
+                    tolds.push(Told::Listed(kind, "7".into()));
+                    tolds
+                }
+                Step::Broken(kind) => vec![Told::Begins(kind), told_or_gone(kind, any(kind, 0, 1)), Told::Lost(kind, failure)],
+                Step::Lost(kind) => vec![Told::Lost(kind, failure)],
+                Step::Alive(kind) => vec![Told::Alive(kind)],
+                Step::Resolved(n) => {
+                    let at = |n: usize| EndpointAddress::parse(&format!("203.0.113.{n}"), false).unwrap();
+                    vec![Told::Resolved((0..=n).map(|n| (format!("lb{n}"), vec![at(n), at(n + 100)])).collect())]
+                }
+            };
+            let before = said.clone();
+            for told in tolds {
+                for say in join.take(told) {
+                    match say {
+                        Say::Whole => said = facts(&join),
+                        Say::One(Observed::Upsert(fact)) => drop(said.insert(fact.key(), fact)),
+                        Say::One(Observed::Delete(key)) => drop(said.remove(&key)),
+                        Say::One(_) => {}
+                    }
+                }
+            }
+            proptest::prop_assert!(!fails || said == before);
+            if join.said && !join.stale {
+                proptest::prop_assert_eq!(&said, &facts(&join));
+            }
+        }
+    }
+}

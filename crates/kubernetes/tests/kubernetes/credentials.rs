@@ -207,9 +207,17 @@ async fn secrets_that_cannot_be_read_remove_no_cluster() {
         live.until_lost("remote secrets").await;
         assert_eq!(live.registry.members().len(), 1);
         // A new life cannot read them either, so it takes nothing over.
-        live.start(access(&server, "token-1"), managed(), 2 + live.lists as u64);
+        let next = 2 + live.lists as u64;
+        live.start(access(&server, "token-1"), managed(), next);
         tokio::time::sleep(Duration::from_millis(100)).await;
         server.honest();
+        // The life before may be fresh again sooner than the new one has its list.
+        loop {
+            let change = live.step().await.expect("the list of the new life");
+            if change.watch.0 == next && matches!(change.what, Observed::Listed(_)) {
+                break;
+            }
+        }
         live.until_fresh().await;
         assert_eq!(live.registry.members().len(), 1);
         live.end_older();

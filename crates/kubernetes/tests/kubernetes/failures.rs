@@ -1,5 +1,6 @@
 //! Each way in which an API server can fail: nothing goes, the reason is told, and all is well again afterwards.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use crate::live::*;
@@ -43,23 +44,26 @@ async fn refused(fault: Fault, words: &str) {
     server.script("", On::List, fault.clone(), None);
     server.reset();
     live.until_lost(words).await;
-    // The past is forgotten meanwhile, so a list is needed, which fails too.
+    // The past is forgotten meanwhile, so a list is needed, which fails in the same way.
     server.compact();
-    for _ in 0..4 {
-        if tokio::time::timeout(Duration::from_millis(100), live.step())
-            .await
-            .is_err()
-        {
-            break;
-        }
-    }
+    server.unscript();
+    server.script("", On::List, fault, None);
+    let lists = live.lists;
+    live.for_a_while(Duration::from_millis(300)).await;
     // Another life begins beside the one that is lost: it cannot list either, and takes nothing over.
     live.start(
         access(&server, "token-1"),
         catamaran_kubernetes::watch::Reads::DiscoveryOnly,
         2,
     );
-    tokio::time::sleep(Duration::from_millis(150)).await;
+    live.for_a_while(Duration::from_millis(300)).await;
+    assert_eq!(live.lists, lists, "what failed was taken for a list");
+    let asked = server.audit();
+    let listed = asked
+        .iter()
+        .rev()
+        .find(|(_, path, _)| !path.contains("watch="));
+    assert!(listed.is_some(), "lists were asked for");
     server.honest();
     live.until_fresh().await;
     recovered(&server, &mut live).await;
@@ -299,6 +303,26 @@ async fn a_watch_that_says_410_is_listed_anew_and_not_lost() {
 }
 
 #[tokio::test]
+async fn a_server_that_always_says_410_is_not_kept_busy() {
+    let (server, mut live) = settled().await;
+    server.script(SLICES, On::Watch, Fault::ErrorEvent(410), None);
+    server.reset();
+    let before = server.audit().len();
+    live.for_a_while(Duration::from_millis(1500)).await;
+    let asked = server.audit()[before..].to_vec();
+    let lists = asked
+        .iter()
+        .filter(|(_, path, _)| {
+            path.starts_with(SLICES) && !path.contains("watch=") && !path.contains("continue=")
+        })
+        .count();
+    // With pauses of 80, 160, and then 200 ms.
+    assert!((3..=12).contains(&lists), "{lists} lists");
+    server.honest();
+    recovered(&server, &mut live).await;
+}
+
+#[tokio::test]
 async fn a_silent_watch_is_opened_again() {
     let (server, mut live) = settled().await;
     server.script(SLICES, On::Watch, Fault::Silent, Some(1));
@@ -414,15 +438,60 @@ async fn an_object_that_cannot_be_understood_hides_no_other() {
 }
 
 #[tokio::test]
-async fn what_is_asked_is_get_and_nothing_else() {
+async fn what_is_asked_is_get_and_a_review_of_our_own_rights() {
+    const REVIEW: &str = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
     let (server, mut live) = settled().await;
     recovered(&server, &mut live).await;
-    let asked = server.audit();
-    assert!(asked.iter().all(|(method, ..)| method == "GET"));
-    let kinds: std::collections::BTreeSet<&str> = asked
-        .iter()
-        .map(|(_, path, _)| path.split('?').next().unwrap())
-        .collect();
-    let expected = [NAMESPACES, NODES, SERVICES, PODS, SLICES, EXPORTS];
-    assert_eq!(kinds, expected.into_iter().collect());
+    while !server.audit().iter().any(|(method, ..)| method == "POST") {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    let mut kinds = BTreeSet::new();
+    for (method, path, _) in server.audit() {
+        let path = path.split('?').next().unwrap().to_owned();
+        assert_eq!(
+            method,
+            if path == REVIEW { "POST" } else { "GET" },
+            "{path}"
+        );
+        kinds.insert(path);
+    }
+    let expected = [NAMESPACES, NODES, SERVICES, PODS, SLICES, EXPORTS, REVIEW];
+    assert_eq!(kinds, expected.map(str::to_owned).into());
+}
+
+#[tokio::test]
+async fn rights_beyond_the_need_are_a_warning_and_go_with_them() {
+    const REVIEW: &str = "/apis/authorization.k8s.io/v1/selfsubjectrulesreviews";
+    let answer = |rules: Vec<(&str, &str, &str)>| {
+        let rules: Vec<serde_json::Value> = (rules.into_iter())
+            .map(|(group, resource, verb)| serde_json::json!({"apiGroups": [group], "resources": [resource], "verbs": [verb]}))
+            .collect();
+        serde_json::json!({"kind": "SelfSubjectRulesReview", "apiVersion": "authorization.k8s.io/v1", "metadata": {}, "spec": {},
+            "status": {"incomplete": false, "resourceRules": rules, "nonResourceRules": []}})
+    };
+    let (server, live) = settled().await;
+    let mut beside = live.beside.clone();
+    let mut until = async |words: &'static str| {
+        let found = beside.wait_for(|beside| {
+            let mut problems = beside.problems.iter();
+            match words {
+                "" => beside.problems.is_empty(),
+                words => problems.any(|problem| problem.message.contains(words)),
+            }
+        });
+        let found = tokio::time::timeout(Duration::from_secs(10), found).await;
+        assert!(found.is_ok(), "{words}");
+    };
+    server.on_post(REVIEW, answer(vec![("*", "*", "*")]));
+    until("may do more than discovery needs: * *.*").await;
+    server.on_post(REVIEW, answer(vec![("", "pods", "list")]));
+    until("may not get endpointslices").await;
+    let mut needed = Vec::new();
+    for (group, resource) in catamaran_kubernetes::rights::NEEDED {
+        for verb in catamaran_kubernetes::rights::VERBS {
+            needed.push((group, resource, verb));
+        }
+    }
+    server.on_post(REVIEW, answer(needed));
+    until("").await;
 }

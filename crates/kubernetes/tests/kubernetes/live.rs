@@ -35,6 +35,7 @@ pub(crate) fn pace() -> Pace {
         watch: Duration::from_secs(60),
         page: 7,
         names: Duration::from_secs(60),
+        rights: Duration::from_millis(200),
     }
 }
 
@@ -158,6 +159,16 @@ impl Live {
             "gone without a witness: {missing:?}, lost so far: {:?}",
             self.lost
         );
+        // The registry would hide for a while that a list was short.
+        let view = self.registry.snapshot();
+        let held = view
+            .clusters
+            .get(&self.cluster)
+            .and_then(|view| view.held_since);
+        assert!(
+            self.floor.is_empty() || held.is_none(),
+            "a list was so short that it is held"
+        );
     }
 
     /// Takes up changes until the snapshot is as described.
@@ -166,12 +177,15 @@ impl Live {
         what: &str,
         fits: impl Fn(&Snapshot) -> bool,
     ) -> Arc<Snapshot> {
+        let deadline = tokio::time::Instant::now() + Duration::from_secs(30);
         loop {
             let snapshot = self.registry.snapshot();
             if fits(&snapshot) {
                 return snapshot;
             }
-            if self.step().await.is_none() {
+            // Many changes are no progress.
+            let late = tokio::time::Instant::now() > deadline;
+            if late || self.step().await.is_none() {
                 panic!(
                     "never happened: {what}; there is {:?}, {:?}, lost so far: {:?}",
                     endpoints(&snapshot),
@@ -203,6 +217,14 @@ impl Live {
             _ => false,
         })
         .await;
+    }
+
+    /// Takes up what comes within this time.
+    pub(crate) async fn for_a_while(&mut self, while_: Duration) {
+        let end = tokio::time::Instant::now() + while_;
+        while let Ok(change) = tokio::time::timeout_at(end, self.step()).await {
+            change.expect("somebody watches");
+        }
     }
 
     /// From now on everything that is there must stay.

@@ -330,7 +330,12 @@ impl ApiServer {
         self.state.lock().unwrap().scripts.push(script);
     }
 
-    /// Answers truly again.
+    /// Answers truly again, from the next request on.
+    pub(crate) fn unscript(&self) {
+        self.state.lock().unwrap().scripts.clear();
+    }
+
+    /// Answers truly again, and ends what was open.
     pub(crate) fn honest(&self) {
         self.state.lock().unwrap().scripts.clear();
         self.reset();

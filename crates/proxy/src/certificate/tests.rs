@@ -231,3 +231,32 @@ fn roots_that_cannot_be_read_are_said_with_their_file() {
     let failed = start(&config).unwrap_err().to_string();
     assert!(failed.contains("root-cert.pem"), "{failed}");
 }
+
+#[test]
+fn a_token_is_a_join_token_or_a_service_accounts() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("token");
+    let read = |text: &str| {
+        std::fs::write(&path, text).unwrap();
+        read_token(&path).map(|token| token.to_string())
+    };
+    let join = catamaran_identity::JoinToken::generate().unwrap();
+    let text = join.text().to_string();
+    assert_eq!(read(&format!("{text}\n")).unwrap(), text);
+    assert_eq!(read("eyJh.e30.c2ln\n").unwrap(), "eyJh.e30.c2ln");
+    let long = format!("a.b.{}", "c".repeat(MAX_TOKEN));
+    for wrong in [
+        "",
+        "a.b",
+        "a.b.c.d",
+        "a..c",
+        "a.b.c d",
+        "a.b.c\nX-Evil: 1",
+        &long,
+    ] {
+        assert!(
+            matches!(read(wrong), Err(CertificateError::Token(_))),
+            "{wrong}"
+        );
+    }
+}

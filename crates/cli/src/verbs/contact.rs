@@ -1,0 +1,67 @@
+//! Clusters with an API server, as verbs name them: a context of a kubeconfig in the place of a fleet.
+
+use std::path::PathBuf;
+
+use catamaran_operate::{Contact, Placed};
+
+use crate::context::{Context, Format, Outcome};
+
+/// The cluster that the instance runs in.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Home {
+    /// The instance runs in a cluster with an API server, and this context of the kubeconfig leads there.
+    #[arg(long, value_name = "CONTEXT")]
+    pub(crate) context: Option<String>,
+    /// The kubeconfig; KUBECONFIG, else ~/.kube/config, when not said.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) kubeconfig: Option<PathBuf>,
+}
+
+impl Home {
+    /// The way there; `None` when the instance is one of a fleet.
+    pub(crate) fn contact(&self) -> Option<Contact> {
+        let named = self.context.is_some() || self.kubeconfig.is_some();
+        named.then(|| contact(self.context.clone(), self.kubeconfig.clone()))
+    }
+
+    /// The way to another cluster, by the same kubeconfig when no other is said.
+    pub(crate) fn other(&self, context: Option<String>, kubeconfig: Option<PathBuf>) -> Contact {
+        contact(context, kubeconfig.or_else(|| self.kubeconfig.clone()))
+    }
+}
+
+fn contact(context: Option<String>, file: Option<PathBuf>) -> Contact {
+    let files = match file {
+        Some(file) => vec![file],
+        None => usual_files(),
+    };
+    Contact { files, context }
+}
+
+/// The files that kubectl looks into.
+fn usual_files() -> Vec<PathBuf> {
+    let said = |name| std::env::var_os(name).filter(|value| !value.is_empty());
+    match (said("KUBECONFIG"), said("HOME")) {
+        (Some(list), _) => std::env::split_paths(&list)
+            // kubectl passes over those that are not there
+            .filter(|path| path.exists())
+            .collect(),
+        (None, Some(home)) => {
+            let usual = PathBuf::from(home).join(".kube/config");
+            usual.exists().then_some(usual).into_iter().collect()
+        }
+        (None, None) => Vec::new(),
+    }
+}
+
+/// Shows what would be written.
+pub(crate) fn show(placed: &[Placed], context: &Context) -> Outcome {
+    match context.format {
+        Format::Json => {
+            let items: Vec<_> = placed.iter().map(|placed| &placed.object).collect();
+            let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": items});
+            context.show(&list, Vec::new)
+        }
+        Format::Yaml | Format::Table => context.write(&Placed::yaml(placed)),
+    }
+}
