@@ -46,6 +46,7 @@ fn the_verbs_are_those_of_the_reference() {
             "network set",
             "namespace inject",
             "apply",
+            "inject",
             "delete",
             "scale",
             "exec",

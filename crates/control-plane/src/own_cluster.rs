@@ -3,13 +3,14 @@
 //!
 //! Nothing here decides anything, and nothing waits for it: what cannot be written is written later.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
+use catamaran_kubernetes::inject::SYSTEM_NAMESPACES;
 use catamaran_kubernetes::review::Reviewer;
 use catamaran_kubernetes::write::{self, ClusterWord, MeshWord, Phase, Standing};
 use catamaran_model::{ClusterId, Namespace, SpiffeId, Timestamp};
@@ -101,7 +102,7 @@ impl Writer {
         }
     }
 
-    /// The roots, in our own namespace and in each that asks for sidecars.
+    /// The roots, in our own namespace and in each that may have sidecars: a pod may ask for one by itself.
     async fn roots(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let (Some(issuer), Some(view)) = (
             self.reporter.authority.issuer(),
@@ -111,9 +112,11 @@ impl Writer {
         };
         let pem = issuer.bundle().to_pem(issuer.trust_domain());
         let own = Namespace::new(SpiffeId::SYSTEM_NAMESPACE).ok();
-        let asking = view.namespaces.values().filter(|facts| facts.inject);
-        let asking = asking.map(|facts| facts.name.clone());
-        for namespace in own.into_iter().chain(asking) {
+        let system = |name: &Namespace| SYSTEM_NAMESPACES.contains(&name.as_str());
+        let others = view.namespaces.keys().filter(|name| !system(name)).cloned();
+        let all: BTreeSet<Namespace> = own.into_iter().chain(others).collect();
+        self.roots.retain(|namespace, _| all.contains(namespace));
+        for namespace in all {
             let now = (self.reporter.now)();
             if fresh(self.roots.get(&namespace), &pem, now) {
                 continue;

@@ -22,6 +22,7 @@ use crate::crd;
 use crate::failure::{Failure, printable};
 use crate::inject::{PROGRAM, ROOTS};
 use crate::seen::NETWORK_LABEL;
+use crate::webhook;
 
 mod remove;
 
@@ -150,6 +151,10 @@ fn account(instance: &Instance) -> Vec<Value> {
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [ROOTS.0], "verbs": apply},
+        {
+            "apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
+            "resourceNames": [webhook::configuration::name(&instance.mesh)], "verbs": apply,
+        },
     ]);
     let here = json!([
         {"apiGroups": ["catamaran.dev"], "resources": ["meshes", "clusters", "meshexports"], "verbs": read},
@@ -160,6 +165,12 @@ fn account(instance: &Instance) -> Vec<Value> {
         },
         {"apiGroups": ["catamaran.dev"], "resources": ["meshexports"], "resourceNames": [instance.mesh.as_str()], "verbs": apply},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": read},
+        // The key of the webhook, which its replicas share; who creates an object by POST cannot be held to a name.
+        {"apiGroups": [""], "resources": ["secrets"], "verbs": ["create"]},
+        {
+            "apiGroups": [""], "resources": ["secrets"],
+            "resourceNames": [webhook::certificate::secret(&instance.mesh)], "verbs": ["update"],
+        },
     ]);
     let bound = |kind: &str| json!({"apiGroup": RBAC, "kind": kind, "name": name});
     vec![
@@ -238,6 +249,8 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
             "--socket", "/var/lib/catamaran/control-plane.sock",
             "--listen", format!("0.0.0.0:{DISCOVERY_PORT}"),
             "--health", format!("0.0.0.0:{HEALTH_PORT}"),
+            "--webhook", format!("0.0.0.0:{WEBHOOK_PORT}"),
+            "--sidecar-image", instance.image,
         ],
         "ports": [port("discovery", DISCOVERY_PORT), port("webhook", WEBHOOK_PORT), port("health", HEALTH_PORT)],
         "readinessProbe": {"httpGet": asked("/ready"), "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},

@@ -399,7 +399,7 @@ impl OperateError {
             OperateError::Timeout { .. } => "CTM-M201",
             OperateError::NoAnswer { .. } => "CTM-M202",
             OperateError::NoWay { .. } => "CTM-K101",
-            OperateError::MissingRights { .. } => "CTM-K102",
+            OperateError::MissingRights { .. } => "CTM-K107",
             OperateError::Cluster { .. } => "CTM-K103",
             OperateError::OtherRoot { .. } => "CTM-T102",
             OperateError::NoRoot { .. } => "CTM-T103",

@@ -331,7 +331,7 @@ fn two_primaries_on_their_own_api_servers() {
         let mesh = one.json("-n catamaran-system get mesh mesh-1");
         let roots = one.json("get configmaps -A -l catamaran.dev/config=true");
         let exports = one.json("-n catamaran-system get meshexports");
-        let there = roots["items"].as_array().unwrap().len() == 2
+        let there = roots["items"].as_array().unwrap().len() == 3
             && exports["items"][0]["spec"]["cluster"] == "cluster-1";
         if there && mesh["status"]["phase"] == "Ready" {
             break;

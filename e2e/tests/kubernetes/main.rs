@@ -239,7 +239,7 @@ fn refused_without_rights(cluster: &Cluster, create: &str) {
         file.to_str().expect("UTF-8"),
     ];
     let said = cluster.catamaran_as(create, &who);
-    assert!(said.err.contains("CTM-K102"), "{said:?}");
+    assert!(said.err.contains("CTM-K107"), "{said:?}");
     for right in [
         "create deployments.apps in catamaran-system",
         "create customresourcedefinitions.apiextensions.k8s.io",

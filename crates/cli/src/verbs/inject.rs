@@ -11,10 +11,8 @@ use crate::verbs::apply;
 /// Add sidecars to the pods of manifests, as an instance's webhook would; what becomes of each object is said on standard error.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
-  catamaran inject -f web.yaml --mesh mesh-1 --cluster cluster-1 --control-plane catamaran-mesh-1.catamaran-system.svc:15012 \\
-      --image catamaran:1 | kubectl apply -f -
-  kustomize build . | catamaran inject -f - --mesh mesh-1 --cluster cluster-1 --network network-1 --native false \\
-      --control-plane catamaran-mesh-1.catamaran-system.svc:15012 --image catamaran:1")]
+  catamaran inject -f web.yaml --mesh mesh-1 --cluster cluster-1 --control-plane catamaran-mesh-1.catamaran-system.svc:15012 --image catamaran:1
+  catamaran inject -f - --mesh mesh-1 --cluster cluster-1 --network network-1 --native false --control-plane 10.0.0.2:15012 --image catamaran:1")]
 pub(crate) struct Args {
     /// The manifests; `-` is standard input.
     #[arg(short, long, value_name = "FILE")]

@@ -68,16 +68,10 @@ pub async fn remove(
     mut step: impl FnMut(String),
 ) -> Result<(), Failure> {
     let selector = format!("{INSTANCE_LABEL}={mesh}");
-    for (version, kind, namespaced) in labelled() {
-        let namespace = namespaced.then_some(NAMESPACE);
-        for object in list(access, &version, kind, namespace, &selector).await? {
-            let name = object.metadata.name.unwrap_or_default();
-            if delete(access, &resource(&version, kind), namespace, &name).await? {
-                step(format!("{kind} {name}"));
-            }
-        }
-    }
+    by_label(access, &selector, &mut step).await?;
     pods_ended(access, &selector).await?;
+    // A control plane that was not gone yet may have written its webhook again.
+    by_label(access, &selector, &mut step).await?;
     objects(access, mesh, &mut step).await?;
     roots(access, &mut step).await?;
     let others = list(access, OURS, "Mesh", None, "").await?;
@@ -93,6 +87,23 @@ pub async fn remove(
         false => step("the definitions stay, for another instance".into()),
     }
     namespace(access, mesh, &mut step).await
+}
+
+async fn by_label(
+    access: &Access,
+    selector: &str,
+    step: &mut impl FnMut(String),
+) -> Result<(), Failure> {
+    for (version, kind, namespaced) in labelled() {
+        let namespace = namespaced.then_some(NAMESPACE);
+        for object in list(access, &version, kind, namespace, selector).await? {
+            let name = object.metadata.name.unwrap_or_default();
+            if delete(access, &resource(&version, kind), namespace, &name).await? {
+                step(format!("{kind} {name}"));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// They would write again what goes.

@@ -25,6 +25,7 @@ use x509_parser::prelude::{FromDer as _, GeneralName, X509Certificate};
 use zeroize::Zeroizing;
 
 use crate::connect::Access;
+use crate::enrol::INSTANCE_LABEL;
 use crate::failure::Failure;
 
 /// How long a certificate counts.
@@ -335,6 +336,7 @@ pub async fn write(
                 [
                     ("app.kubernetes.io/part-of", "catamaran"),
                     ("app.kubernetes.io/component", "sidecar-injector"),
+                    (INSTANCE_LABEL, mesh.as_str()),
                 ]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),

@@ -16,6 +16,7 @@ use super::{SERVICE_PORT, service};
 use crate::base64;
 use crate::connect::Access;
 use crate::crd::FIELD_MANAGER;
+use crate::enrol::INSTANCE_LABEL;
 use crate::failure::Failure;
 use crate::inject::{INJECT, REVISION, SYSTEM_NAMESPACES};
 use crate::seen::INJECTION_LABELS;
@@ -89,6 +90,7 @@ pub fn object(mesh: &MeshName, door: &Door, bundle: &str) -> Value {
             "app.kubernetes.io/part-of": "catamaran",
             "app.kubernetes.io/component": "sidecar-injector",
             REVISION: mesh.as_str(),
+            INSTANCE_LABEL: mesh.as_str(),
         }},
         "webhooks": [
             hook(
