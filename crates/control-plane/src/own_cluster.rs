@@ -193,19 +193,12 @@ impl Writer {
                 credential: credentials.get(cluster).copied(),
             };
             // revisions alone are not worth a write each
-            let same = known.is_some_and(|known| {
-                ClusterWord {
-                    revision: known.word.revision,
-                    ..word.clone()
-                } == known.word
-            });
-            if !same
-                || !fresh(
-                    known,
-                    &known.map_or_else(|| word.clone(), |known| known.word.clone()),
-                    now,
-                )
-            {
+            let revision = known.map_or(word.revision, |known| known.word.revision);
+            let unrevised = ClusterWord {
+                revision,
+                ..word.clone()
+            };
+            if !fresh(known, &unrevised, now) {
                 ignore_absent(write::put_cluster_status(&self.access, cluster, &word).await)?;
                 self.clusters
                     .insert(cluster.clone(), Written { word, at: now });

@@ -225,9 +225,3 @@ fn the_yaml_is_the_definitions() {
         .collect();
     assert_eq!(documents, definitions);
 }
-
-#[test]
-#[ignore = "prints the definitions, for looking at them"]
-fn print() {
-    println!("{}", yaml());
-}
