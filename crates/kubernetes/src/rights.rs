@@ -156,21 +156,37 @@ impl Rights {
                 false => named.join(", "),
             }
         };
-        let (severity, message) = if !self.missing.is_empty() && !self.incomplete {
+        // Of the word between primaries a reader may know nothing: that of an Istio does not.
+        let discovers = |right: &String| !right.ends_with(" meshexports.catamaran.dev");
+        let (severity, message) = if self.missing.iter().any(discovers) && !self.incomplete {
             let message = format!(
                 "the credential of {cluster} may not {}; add the cluster again to grant the reader's role",
                 list(&self.missing)
             );
             (Severity::Error, message)
-        } else if !self.more.is_empty() {
+        } else {
+            let mut ways = Vec::new();
+            if !self.missing.is_empty() && !self.incomplete {
+                ways.push(
+                    "may not read MeshExports, so any authority of our root may speak for its workloads"
+                        .to_owned(),
+                );
+            }
+            if !self.more.is_empty() {
+                ways.push(format!(
+                    "may do more than discovery needs: {}; whoever steals it may too",
+                    list(&self.more)
+                ));
+            }
+            if ways.is_empty() {
+                return None;
+            }
             let message = format!(
-                "the credential of {cluster} may do more than discovery needs: {}; whoever steals it may too: let `catamaran \
-                 cluster add {cluster} --discovery-only` make one that may only read",
-                list(&self.more)
+                "the credential of {cluster} {}: let `catamaran cluster add {cluster} --discovery-only` make one that may read just \
+                 what is needed",
+                ways.join(", and ")
             );
             (Severity::Warning, message)
-        } else {
-            return None;
         };
         Some(Problem {
             severity,

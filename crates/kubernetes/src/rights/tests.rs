@@ -111,3 +111,16 @@ fn a_missing_right_is_an_error_and_nodes_are_a_help() {
         problem.message
     );
 }
+
+#[test]
+fn the_reader_of_an_istio_is_warned_of_and_used() {
+    let mut rules = reader();
+    rules.retain(|rule| rule["resources"] != json!(["meshexports"]));
+    rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}));
+    let rights = rights(json!(rules), public());
+    let problem = rights.problem(&ClusterId::new("c2").unwrap()).unwrap();
+    assert_eq!(problem.severity, Severity::Warning);
+    for part in ["may not read MeshExports", "list secrets"] {
+        assert!(problem.message.contains(part), "{}", problem.message);
+    }
+}
