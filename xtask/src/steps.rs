@@ -111,16 +111,66 @@ pub(crate) fn test() -> Result<ExitCode, String> {
     report.step("programs of the test clusters", || {
         cluster::program().map(drop)
     })?;
-    report.step("control planes on API servers", api_servers)?;
+    report.step("rooms and control planes on API servers", api_servers)?;
+    report.step("an installation in a cluster", installed)?;
     report.step("the five steps on real clusters", || five_steps(None))?;
     report.print();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Control planes on real API servers, which `clusters` starts.
+/// Rooms and control planes before real API servers, which `clusters` starts.
 pub(crate) fn api_servers() -> Result<(), String> {
     build()?;
+    let program = cluster::program()?;
+    let kubectl = program.with_file_name("");
+    let path = format!(
+        "{}:{}",
+        utf8(&kubectl)?,
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let env = [
+        ("CATAMARAN_TEST_CLUSTERS", utf8(&program)?),
+        ("PATH", path.as_str()),
+    ];
+    by_name("catamaran-operate", "two-api-servers", &env)?;
+    for room in ["catamaran-kubernetes", "catamaran-control-plane"] {
+        let name = format!("room-{}", std::process::id());
+        let kubeconfig = cluster::up(&name, &["--only", "api", "--audit"])?;
+        let server = [("CATAMARAN_TEST_KUBECONFIG", utf8(&kubeconfig)?)];
+        let tested = by_name(room, "api-server", &[&env[..], &server].concat());
+        cluster::down(&name)?;
+        tested?;
+        let folder = cluster::folder(&name)?;
+        std::fs::remove_dir_all(&folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
     on_clusters("api_servers", None, None)
+}
+
+/// An installation comes, is what it was asked to be, and goes, in a cluster with a node.
+pub(crate) fn installed() -> Result<(), String> {
+    build()?;
+    let archives = image::sample(None)?;
+    let name = format!("install-{}", std::process::id());
+    let kubeconfig = cluster::up(&name, &["--image", utf8(&archives.catamaran)?])?;
+    let (binary, kubectl) = (binary(), cluster::kubectl()?);
+    let env = [
+        ("CATAMARAN_BIN", utf8(&binary)?),
+        ("CATAMARAN_KUBECTL", utf8(&kubectl)?),
+        ("CATAMARAN_TEST_CONTEXT", name.as_str()),
+        ("CATAMARAN_TEST_IMAGE", "catamaran.dev/catamaran:dev"),
+        ("KUBECONFIG", utf8(&kubeconfig)?),
+    ];
+    let tested = by_name("catamaran-e2e", "kubernetes", &env);
+    cluster::down(&name)?;
+    tested?;
+    let folder = cluster::folder(&name)?;
+    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn by_name(package: &str, test: &str, env: &[(&str, &str)]) -> Result<(), String> {
+    let args = ["test", "-p", package, "--test", test, "--locked"];
+    cargo(&[&args[..], &["--", "--test-threads", "1"]].concat(), env)
 }
 
 /// The five steps on real clusters with nodes, and what is lost meanwhile.
