@@ -8,7 +8,7 @@ use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig, Refused};
 use catamaran_model::{ClusterId, MeshName, MeshSpec};
 
-use crate::OperateError;
+use crate::{OperateError, own_program};
 
 /// One's own kubeconfig, read on one's own machine.
 const OWN: Allowed = Allowed {
@@ -210,7 +210,8 @@ impl Contact {
                 path: path.clone(),
                 source,
             })?;
-            match Kubeconfig::read_context(&text, self.context.as_deref(), OWN) {
+            let mut run = |program: &_| own_program::run(program, path);
+            match Kubeconfig::read_own(&text, self.context.as_deref(), OWN, &mut run) {
                 Ok(config) => {
                     let access =
                         Access::new(&config, OWN).map_err(|source| ContactError::Credential {
@@ -290,7 +291,7 @@ mod tests {
             };
             contact.reach().err().unwrap().to_string()
         };
-        assert!(said("two").contains("two: users[0].user.exec"));
+        assert!(said("two").contains("two: users[0].user.exec.apiVersion"));
         assert!(said("three").contains("\"three\""));
     }
 }

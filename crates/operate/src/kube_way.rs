@@ -6,7 +6,7 @@ use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
 
-use crate::OperateError;
+use crate::{OperateError, own_program};
 
 /// Which cluster is meant.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -34,7 +34,8 @@ impl KubeContext {
                 Err(e) if e.kind() == std::io::ErrorKind::NotFound => continue,
                 Err(error) => return Err(OperateError::file(file)(error)),
             };
-            match Kubeconfig::read_context(&text, Some(&self.context), allowed) {
+            let mut run = |program: &_| own_program::run(program, file);
+            match Kubeconfig::read_own(&text, Some(&self.context), allowed, &mut run) {
                 Ok(config) => {
                     let access = Access::new(&config, allowed);
                     return access.map_err(|error| self.bad(&error));
@@ -138,8 +139,79 @@ mod tests {
             };
             way.open().unwrap_err().to_string()
         };
-        assert!(said(&["a", "b"], "two").contains("users[0].user.exec"));
+        assert!(said(&["a", "b"], "two").contains("users[0].user.exec.apiVersion"));
         assert!(said(&["a", "b"], "three").contains("three"));
         assert!(said(&["none"], "one").contains("--kubeconfig"));
+    }
+    /// A kubeconfig beside a script that says who we are, and what opening it gives.
+    fn by_program(script: &str, command: &str, more: &str) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (file, program) = (folder.path().join("config"), folder.path().join("who"));
+        // Somebody else's fork may hold a file open that was just written, so it is sh that reads it.
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!(
+            "{{current-context: one, clusters: [{{name: c, cluster: {{server: 'https://10.0.0.1', \
+             certificate-authority-data: {CA}}}}}], \
+             users: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: {command}, args: [{}], \
+             interactiveMode: Never, {more}}}}}}}], contexts: [{{name: one, context: {{cluster: c, user: u}}}}]}}",
+            program.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let way = KubeContext {
+            files: vec![file],
+            context: "one".into(),
+        };
+        way.open().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// A certificate that nobody has the key of any more.
+    const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJlVENDQVIrZ0F3SUJBZ0lVZU94Mll6emRmODhjZSsrNzB0eS9XUEsrVWlnd0NnWUlLb1\
+                      pJemowRUF3SXcKRVRFUE1BMEdBMVVFQXd3R2JtOWliMlI1TUNBWERUSTJNVEV5TkRFMk1Ea3dNMW9ZRHpJeE1qWXhNRE14TVRZdwpPVEF6V2pB\
+                      Uk1ROHdEUVlEVlFRRERBWnViMkp2Wkhrd1dUQVRCZ2NxaGtqT1BRSUJCZ2dxaGtqT1BRTUJCd05DCkFBUlJHU2J5RFZQT1VoYjhFdjhKYm9zRH\
+                      psN2NUc01zcUM5V25yUCt5dCtHTnhtMHRCaTd1YXZTa1BVbEs2d1QKM1pyRjZOVnVMZkVSNWFUYmFKeWVHbEJqbzFNd1VUQWRCZ05WSFE0RUZn\
+                      UVVHM1NkKzNzUFlkU3RFRGxJMkZnZgpXbXowZSt3d0h3WURWUjBqQkJnd0ZvQVVHM1NkKzNzUFlkU3RFRGxJMkZnZldtejBlK3d3RHdZRFZSMF\
+                      RBUUgvCkJBVXdBd0VCL3pBS0JnZ3Foa2pPUFFRREFnTklBREJGQWlCd1IxdmpDejMwa3dERmQ1Ym5DN1Yycit0VS80emEKZnQ4RHowcEoyMWZQ\
+                      SHdJaEFLUGR4bjYvekhTalNSSXBWSG5kRU9iSFJzclY4RHF5Kzl1UG1vMG5leHdvCi0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K";
+    const GOOD: &str = r#"echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}'"#;
+
+    #[tokio::test]
+    async fn a_program_of_ones_own_kubeconfig_says_who_one_is() {
+        by_program(GOOD, "sh", "").unwrap();
+        // It is told of the cluster and of the environment that stands beside it.
+        let told = format!(
+            r#"case "$KUBERNETES_EXEC_INFO$WHO" in *'"server":"https://10.0.0.1"'*me) {GOOD};; *) echo "$KUBERNETES_EXEC_INFO" >&2; exit 1;; esac"#
+        );
+        let more = "provideClusterInfo: true, env: [{name: WHO, value: me}]";
+        by_program(&told, "sh", more).unwrap();
+        by_program(&told, "sh", "").unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_named_with_what_it_wrote() {
+        let said = |script: &str| by_program(script, "sh", "").unwrap_err();
+        let refused = said("echo 'Error: SSO session has expired' >&2; exit 7");
+        for part in [
+            "users[0].user.exec: sh:",
+            "exit status: 7",
+            "SSO session has expired",
+            "by hand",
+        ] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        // What may be a part of a token is not shown.
+        let refused = said("echo sesame");
+        assert!(
+            refused.contains("no ExecCredential") && !refused.contains("sesame"),
+            "{refused}"
+        );
+        assert!(said(&GOOD.replace("\"token\"", "\"user\"")).contains("neither token nor"));
+        assert!(said(&GOOD.replace("/v1\"", "/v1beta1\"")).contains("v1beta1"));
+        let absent = by_program("", "none-such", "installHint: 'get it from us'").unwrap_err();
+        assert!(
+            absent.contains("none-such: it cannot be run") && absent.contains("get it from us"),
+            "{absent}"
+        );
     }
 }

@@ -46,6 +46,7 @@ mod network_assign;
 mod network_set;
 pub mod probe;
 mod proxies;
+mod own_program;
 mod status;
 mod tally;
 mod trust;
