@@ -42,6 +42,7 @@ fn the_verbs_are_those_of_the_reference() {
             "mesh create",
             "mesh list",
             "mesh show",
+            "mesh upgrade",
             "mesh delete",
             "network set",
             "namespace inject",

@@ -32,6 +32,7 @@ mod mesh_create;
 mod mesh_delete;
 mod mesh_list;
 mod mesh_show;
+mod mesh_upgrade;
 mod namespace_inject;
 mod network_set;
 mod node;
@@ -55,7 +56,7 @@ mod version;
 #[derive(Debug, Parser)]
 #[command(
     name = "catamaran",
-    version,
+    version = catamaran_operate::OUR_VERSION,
     arg_required_else_help = true,
     subcommand_required = true,
     after_help = "Start here:\n  catamaran demo                 the five steps on this machine\n  catamaran check --fleet DIR    what holds, and what does not\n\nExit codes: 0 ok · 1 failed · 2 usage · 3 something does not hold · 4 warnings with --strict · 5 no answer · 6 too slow"
@@ -129,6 +130,7 @@ pub(crate) enum Mesh {
     Create(mesh_create::Args),
     List(mesh_list::Args),
     Show(mesh_show::Args),
+    Upgrade(mesh_upgrade::Args),
     Delete(mesh_delete::Args),
 }
 
@@ -200,6 +202,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Mesh(Mesh::Create(args)) => block_on(mesh_create::run(args, context)),
         Verb::Mesh(Mesh::List(args)) => block_on(mesh_list::run(args, context)),
         Verb::Mesh(Mesh::Show(args)) => block_on(mesh_show::run(args, context)),
+        Verb::Mesh(Mesh::Upgrade(args)) => block_on(mesh_upgrade::run(args, context)),
         Verb::Mesh(Mesh::Delete(args)) => block_on(mesh_delete::run(args, context)),
         Verb::Network(Network::Set(args)) => block_on(network_set::run(args, context)),
         Verb::Namespace(Namespace::Inject(args)) => namespace_inject::run(args, context),

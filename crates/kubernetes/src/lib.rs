@@ -36,6 +36,7 @@ pub mod rights;
 mod seen;
 pub mod token;
 pub mod watch;
+pub mod upgrade;
 pub mod webhook;
 pub mod write;
 

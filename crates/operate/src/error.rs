@@ -204,6 +204,46 @@ pub enum OperateError {
         /// The versions there are.
         installed: Vec<String>,
     },
+    /// An instance of another version than this program.
+    #[error("{mesh} runs {runs}, and this program is {wanted}")]
+    OtherVersion {
+        /// The instance.
+        mesh: MeshName,
+        /// What it runs.
+        runs: Version,
+        /// What this program would install.
+        wanted: Version,
+        /// Its context.
+        context: String,
+    },
+    /// A version that cannot be gone to at once.
+    #[error(
+        "{mesh} runs {runs} and does not go to {wanted} at once: versions go up one minor at a time, and back one at most"
+    )]
+    VersionSkipped {
+        /// The instance.
+        mesh: MeshName,
+        /// What it runs.
+        runs: Version,
+        /// What was asked for.
+        wanted: Version,
+    },
+    /// A version that the instance beside it is not made for.
+    #[error(
+        "{peer} in {cluster} runs {runs}, which is not made for {mesh} at {wanted}: their minors may differ by one"
+    )]
+    VersionsApart {
+        /// The instance.
+        mesh: MeshName,
+        /// What was asked for.
+        wanted: Version,
+        /// The instance beside it.
+        peer: String,
+        /// Its cluster.
+        cluster: String,
+        /// What that runs.
+        runs: Version,
+    },
     /// A gateway where none may be deployed.
     #[error(
         "{mesh} only discovers {cluster}, so it deploys no gateway there (asked for by {cluster}={network},gateway)"
@@ -396,6 +436,9 @@ impl OperateError {
             OperateError::UnknownMesh { .. } => "CTM-T101",
             OperateError::MeshExists { .. } => "CTM-M102",
             OperateError::UnknownVersion { .. } => "CTM-M103",
+            OperateError::OtherVersion { .. } => "CTM-M104",
+            OperateError::VersionSkipped { .. } => "CTM-M105",
+            OperateError::VersionsApart { .. } => "CTM-M106",
             OperateError::Timeout { .. } => "CTM-M201",
             OperateError::NoAnswer { .. } => "CTM-M202",
             OperateError::NoWay { .. } => "CTM-K101",
@@ -558,6 +601,22 @@ impl OperateError {
                 path.display()
             ),
             OperateError::UnknownVersion { .. } => "leave --version out, or name an installed one".into(),
+            OperateError::OtherVersion { mesh, context, .. } => {
+                format!("take it there: catamaran mesh upgrade {mesh} --context {context}; or use the program of its version")
+            }
+            OperateError::VersionSkipped { mesh, runs, wanted } => match next_line(runs, wanted) {
+                Some(next) => format!(
+                    "go to {next} first, with the program of that version: catamaran mesh upgrade {mesh}; --force goes all the same"
+                ),
+                None => "use a version whose minor is a neighbour's; --force goes all the same".into(),
+            },
+            OperateError::VersionsApart { mesh, wanted, peer, runs, .. } => {
+                let (first, then) = match runs.line() < wanted.line() {
+                    true => (peer.as_str(), mesh.as_str()),
+                    false => (mesh.as_str(), peer.as_str()),
+                };
+                format!("take {first} one minor further before {then}; --force goes all the same")
+            }
             OperateError::GatewayElsewhere { cluster, network, .. } => format!(
                 "leave the gateway out, its address is discovered ({cluster}={network}); or give it \
                  ({cluster}={network},gateway=IP:PORT); the instance that manages {cluster} deploys it"
@@ -611,6 +670,16 @@ impl OperateError {
         let path = path.into();
         move |source| OperateError::File { path, source }
     }
+}
+
+/// The next minor on the way from one version to another; none between majors.
+fn next_line(runs: &Version, wanted: &Version) -> Option<String> {
+    let ((major, minor), (to_major, to)) = (runs.line()?, wanted.line()?);
+    let next = match minor < to {
+        true => minor + 1,
+        false => minor.checked_sub(1)?,
+    };
+    (major == to_major).then(|| format!("{major}.{next}"))
 }
 
 fn list(names: &[String]) -> String {

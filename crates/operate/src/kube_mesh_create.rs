@@ -3,14 +3,13 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use catamaran_identity::{CaCerts, CaCertsFiles, ceremony};
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::install::{self, Found, Instance, Outcome, Rollout};
-use catamaran_model::{ClusterId, MeshName, NetworkId, Region, TrustDomain, Version};
+use catamaran_kubernetes::upgrade;
+use catamaran_model::{ClusterId, MeshName, NetworkId, Region, Version};
 use serde_json::Value;
 
-use crate::fleet::now;
 use crate::kube_trust::{self, RootFrom};
 use crate::kube_way::KubeContext;
 use crate::{Job, OUR_VERSION, OperateError};
@@ -38,6 +37,8 @@ pub struct InstallMesh {
     pub network: Option<NetworkId>,
     /// The image; the version's own when not said.
     pub image: Option<String>,
+    /// How many control planes there are; what is there already when not said, else two.
+    pub replicas: Option<u32>,
     /// Where the roots of instances are kept on this machine.
     pub roots: PathBuf,
     /// Where its root comes from.
@@ -59,33 +60,43 @@ impl InstallMesh {
                 });
             }
         };
+        let image = self.image.clone();
+        let stays = as_it_is(found, &self.name, &self.cluster, version, image)?;
         // What is not said stays as it is.
-        let region = found
-            .meshes
-            .iter()
-            .find_map(|(name, region)| (name == self.name.as_str()).then_some(region.as_deref()?));
-        let network = found.own.iter().find_map(|(name, network)| {
-            (name == self.cluster.as_str()).then_some(network.as_deref()?)
-        });
-        let namespace = found.namespace.as_ref();
-        let network = network.or_else(|| namespace?.network.as_deref());
         Ok(Instance {
-            mesh: self.name.clone(),
-            cluster: self.cluster.clone(),
-            region: match &self.region {
-                Some(region) => Some(region.clone()),
-                None => region.map(Region::new).transpose()?,
-            },
-            network: match &self.network {
-                Some(network) => Some(network.clone()),
-                None => network.map(NetworkId::new).transpose()?,
-            },
-            image: (self.image.clone()).unwrap_or_else(|| install::image(&version)),
-            version,
-            makes_namespace: namespace
-                .is_none_or(|there| there.made_for.as_deref() == Some(self.name.as_str())),
+            region: self.region.clone().or(stays.region),
+            network: self.network.clone().or(stays.network),
+            replicas: self.replicas.unwrap_or(stays.replicas),
+            ..stays
         })
     }
+}
+
+/// An instance as it stands in a cluster, with this version and image.
+pub(crate) fn as_it_is(
+    found: &Found,
+    mesh: &MeshName,
+    cluster: &ClusterId,
+    version: Version,
+    image: Option<String>,
+) -> Result<Instance, OperateError> {
+    let region = (found.meshes.iter())
+        .find_map(|(name, region)| (name == mesh.as_str()).then_some(region.as_deref()?));
+    let network = (found.own.iter())
+        .find_map(|(name, network)| (name == cluster.as_str()).then_some(network.as_deref()?));
+    let namespace = found.namespace.as_ref();
+    let network = network.or_else(|| namespace?.network.as_deref());
+    Ok(Instance {
+        mesh: mesh.clone(),
+        cluster: cluster.clone(),
+        region: region.map(Region::new).transpose()?,
+        network: network.map(NetworkId::new).transpose()?,
+        image: image.unwrap_or_else(|| install::image(&version)),
+        version,
+        replicas: (found.replicas.get(mesh.as_str())).map_or(install::REPLICAS, |count| *count),
+        makes_namespace: namespace
+            .is_none_or(|there| there.made_for.as_deref() == Some(mesh.as_str())),
+    })
 }
 
 /// The manifests that [`install_mesh`] writes, without the Secret with the authority: its key is for no terminal and no
@@ -109,15 +120,22 @@ pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), Op
     let manifests = install::manifests(&instance);
 
     job.begin("have the rights to install");
-    let rights = rights(install, &access, &manifests).await;
+    let rights = rights(context, name, &access, &manifests).await;
     job.end(rights)?;
 
     job.begin(&format!("authority of {name}"));
-    let authority = authority(install, &found);
+    let authority = kube_trust::authority(
+        &install.roots,
+        &install.root,
+        name,
+        &install.cluster,
+        found.authority.as_ref(),
+    );
     if let Ok((_, said)) = &authority {
         job.remark(said.clone());
     }
     let (authority, _) = job.end(authority)?;
+    let authority = authority.map(|files| install::authority(name, &files.entries()));
 
     job.begin(&format!("install {name} into {}", context.context));
     let written = write(context, &access, &manifests, authority.as_ref(), job).await;
@@ -125,7 +143,14 @@ pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), Op
 
     if let Some(patience) = install.wait {
         job.begin(&format!("{name} runs"));
-        let ready = rolled_out(install, &access, patience).await;
+        let cannot = |unmet: &str| why_image(unmet, install.image.as_deref());
+        let look = |what: &str| {
+            format!(
+                "{what}; then the same command again, or catamaran mesh delete {name} --context {}",
+                context.context
+            )
+        };
+        let ready = rolled_out(context, name, &access, patience, cannot, look).await;
         job.end(ready)?;
     }
     Ok(())
@@ -140,7 +165,7 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
             if matches!(failure, Failure::Forbidden { .. }) {
                 // Who may not even look is told of everything at once.
                 let wanted = install::manifests(&install.instance(&Found::default())?);
-                rights(install, &access, &wanted).await?;
+                rights(context, &install.name, &access, &wanted).await?;
             }
             return Err(context.failed("what is installed", &failure));
         }
@@ -176,16 +201,27 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
         });
     }
     let instance = install.instance(&found)?;
+    let runs = upgrade::running(&access, &install.name).await;
+    let runs = runs.map_err(|failure| context.failed("what is installed", &failure))?;
+    // From one version to another there is an order to keep.
+    if let Some(other) = runs.versions.iter().find(|runs| **runs != instance.version) {
+        return Err(OperateError::OtherVersion {
+            mesh: install.name.clone(),
+            runs: other.clone(),
+            wanted: instance.version,
+            context: context.context.clone(),
+        });
+    }
     Ok((access, found, instance))
 }
 
-async fn rights(
-    install: &InstallMesh,
+pub(crate) async fn rights(
+    context: &KubeContext,
+    mesh: &MeshName,
     access: &Access,
     manifests: &[Value],
 ) -> Result<(), OperateError> {
-    let context = &install.context;
-    let secret = install::authority(&install.name, &[]);
+    let secret = install::authority(mesh, &[]);
     let wanted = manifests.iter().chain([&secret]);
     let missing = install::missing_rights(access, wanted).await;
     let missing = missing.map_err(|failure| context.failed("our own rights", &failure))?;
@@ -198,48 +234,7 @@ async fn rights(
     }
 }
 
-/// The Secret to write, if any, and what is to be said of it. An authority that is there stays, whoever made it.
-fn authority(
-    install: &InstallMesh,
-    found: &Found,
-) -> Result<(Option<Value>, String), OperateError> {
-    let domain = TrustDomain::default();
-    let mesh = &install.name;
-    if let Some(files) = &found.authority {
-        let read = |name: &'static str| files.get(name).map(|text| text.to_string());
-        let there = ceremony::import(mesh, read, now())?;
-        let roots = there
-            .bundle(&domain)
-            .map(|roots| roots.fingerprints())
-            .unwrap_or_default();
-        if let Some(root) = kube_trust::named(&install.roots, mesh, &install.root)? {
-            let wanted = root.facts().fingerprint;
-            if !roots.contains(&wanted) {
-                return Err(ceremony::CeremonyError::OtherRoot {
-                    mesh: mesh.clone(),
-                    root: wanted,
-                    trusted: roots,
-                }
-                .into());
-            }
-            kube_trust::note(&install.roots, mesh, &root)?;
-        }
-        let root = roots
-            .first()
-            .map_or_else(String::new, |root| format!(", root {}", root.short()));
-        return Ok((
-            None,
-            format!("the Secret cacerts that is there is used unchanged{root}"),
-        ));
-    }
-    let (root, said) = kube_trust::take(&install.roots, mesh, &install.root)?;
-    let issued = ceremony::issue_intermediate(&root, &domain, mesh, &install.cluster, now())?;
-    kube_trust::note(&install.roots, mesh, &root)?;
-    let files: CaCertsFiles = CaCerts::files(&issued);
-    Ok((Some(install::authority(mesh, &files.entries())), said))
-}
-
-async fn write(
+pub(crate) async fn write(
     context: &KubeContext,
     access: &Access,
     manifests: &[Value],
@@ -269,12 +264,15 @@ async fn write(
     Ok(())
 }
 
-async fn rolled_out(
-    install: &InstallMesh,
+/// Waits until every control plane runs as it was written. `cause` says what a reason means, `next` what to do beside looking.
+pub(crate) async fn rolled_out(
+    context: &KubeContext,
+    mesh: &MeshName,
     access: &Access,
     patience: Duration,
+    cause: impl Fn(&str) -> String,
+    next: impl Fn(&str) -> String,
 ) -> Result<(), OperateError> {
-    let (mesh, context) = (&install.name, &install.context);
     let start = tokio::time::Instant::now();
     let (mut unmet, mut since) = (String::new(), start);
     loop {
@@ -287,15 +285,14 @@ async fn rolled_out(
         if said != unmet {
             (unmet, since) = (said, tokio::time::Instant::now());
         }
-        let look = format!(
-            "kubectl --context {} --namespace catamaran-system describe pods --selector app=catamaran; then the same command \
-             again, or catamaran mesh delete {mesh} --context {}",
-            context.context, context.context
-        );
+        let look = next(&format!(
+            "kubectl --context {} --namespace catamaran-system describe pods --selector app=catamaran",
+            context.context
+        ));
         if stuck && since.elapsed() >= STUCK_FOR {
             return Err(OperateError::NotHeld {
                 what: format!("{mesh} does not run: {unmet}"),
-                cause: why_image(&unmet, install),
+                cause: cause(&unmet),
                 fix: look,
             });
         }
@@ -313,8 +310,8 @@ async fn rolled_out(
 }
 
 /// What people can do about an image that does not come.
-fn why_image(unmet: &str, install: &InstallMesh) -> String {
-    match (unmet.contains("Image"), &install.image) {
+pub(crate) fn why_image(unmet: &str, image: Option<&str>) -> String {
+    match (unmet.contains("Image"), image) {
         (true, Some(image)) => format!("the cluster's nodes cannot get the image {image}"),
         (true, None) => "the cluster's nodes do not have our image; load it into them, or push it to a registry that they pull from \
                          and name it with --image"

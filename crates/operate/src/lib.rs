@@ -33,6 +33,7 @@ mod fleet;
 mod job;
 mod kube_mesh_create;
 mod kube_mesh_delete;
+mod kube_mesh_upgrade;
 mod kube_trust;
 mod kube_way;
 pub mod load;
@@ -44,9 +45,9 @@ mod namespace_inject;
 mod nearest;
 mod network_assign;
 mod network_set;
+mod own_program;
 pub mod probe;
 mod proxies;
-mod own_program;
 mod status;
 mod tally;
 mod trust;
@@ -71,6 +72,7 @@ pub use kube_mesh_create::{
     InstallMesh, ROLLOUT_PATIENCE, install_mesh, manifests_yaml, mesh_manifests,
 };
 pub use kube_mesh_delete::uninstall_mesh;
+pub use kube_mesh_upgrade::{UpgradeMesh, upgrade_manifests, upgrade_mesh};
 pub use kube_trust::RootFrom;
 pub use kube_way::KubeContext;
 pub use mesh_create::{CreateMesh, OUR_VERSION, RUNNING_PATIENCE, create_mesh};

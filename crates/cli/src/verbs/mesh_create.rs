@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// The image of the control plane; that of the version when not said.
     #[arg(long, requires = "context")]
     image: Option<String>,
+    /// How many control planes there are; two when not said.
+    #[arg(long, requires = "context", value_name = "N", value_parser = clap::value_parser!(u32).range(2..=20))]
+    replicas: Option<u32>,
     /// The cluster's network; what the cluster says already when not said.
     #[arg(long, requires = "context")]
     network: Option<NetworkId>,
@@ -99,6 +102,7 @@ async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome
         version: args.runs,
         network: args.network,
         image: args.image,
+        replicas: args.replicas,
         roots: kube::roots(args.roots)?,
         root: match (args.reuse_root, args.root) {
             (Some(mesh), _) => RootFrom::Instance(mesh),
@@ -122,7 +126,7 @@ async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome
 }
 
 /// Keys are for no repository, so the manifests come without.
-const NO_AUTHORITY: &str = "\
+pub(super) const NO_AUTHORITY: &str = "\
 # The control plane also needs the Secret cacerts in catamaran-system, in Istio's layout (ca-cert.pem, ca-key.pem, root-cert.pem,
 # cert-chain.pem). It holds a key and is not printed. `catamaran mesh create` without --dry-run makes it, or:
 #   kubectl -n catamaran-system create secret generic cacerts --from-file=DIR
