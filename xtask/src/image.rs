@@ -537,4 +537,73 @@ mod tests {
             "libnope.so.1"
         );
     }
+    /// The words of the Dockerfile's last stage, one instruction a line.
+    fn last_stage() -> Vec<String> {
+        let text = std::fs::read_to_string(steps::root().join("Dockerfile")).unwrap();
+        let lines = text.replace("\\\n", " ");
+        let lines = (lines.lines()).filter(|line| !line.starts_with('#'));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = lines.map(words).collect();
+        let last = lines.iter().rposition(|line| line.starts_with("FROM "));
+        lines[last.unwrap()..].to_vec()
+    }
+
+    #[test]
+    fn the_dockerfile_makes_the_same_image() {
+        let stage = last_stage();
+        let said = |word: &str| {
+            let prefix = format!("{word} ");
+            let mut all = stage.iter().filter_map(|line| line.strip_prefix(&prefix));
+            let first = all.next().map(str::to_owned);
+            assert!(all.next().is_none(), "{word} is said twice");
+            first
+        };
+        let own = own(&["1"]);
+        let words: Vec<String> = own.entrypoint.iter().map(|word| quote(word)).collect();
+        assert_eq!(
+            said("ENTRYPOINT").unwrap(),
+            format!("[{}]", words.join(", "))
+        );
+        assert_eq!(said("CMD"), None);
+        // Pods say who their containers are: the same image redirects connections, which an ordinary user may not.
+        assert_eq!(said("USER"), None);
+        assert_eq!(said("WORKDIR").unwrap(), "/");
+        assert_eq!(said("ENV").unwrap(), format!("PATH={PATH}"));
+        let labels: Vec<String> = (own.labels.iter())
+            .map(|(name, value)| format!("{name}={}", quote(value)))
+            .collect();
+        assert_eq!(said("LABEL").unwrap(), labels.join(" "));
+        let copy = said("COPY").unwrap();
+        assert!(copy.ends_with(&format!(" {PROGRAM}")), "{copy}");
+        // nftables of Debian is at /usr/sbin/nft.
+        assert_eq!(said("FROM").unwrap(), "debian:12-slim");
+        assert!(said("RUN").unwrap().contains(" nftables "));
+        assert_eq!(NFT, "/usr/sbin/nft");
+    }
+
+    #[test]
+    fn what_the_program_is_built_from_reaches_the_build() {
+        let root = steps::root();
+        let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+        let ignored = read(".dockerignore");
+        // The members of the workspace, and what they include.
+        for needed in [
+            "crates",
+            "xtask",
+            "e2e",
+            "judge",
+            "hostile",
+            "bench",
+            "examples",
+            "Cargo.lock",
+        ] {
+            assert!(!ignored.lines().any(|line| line == needed), "{needed}");
+        }
+        let toml = read("Cargo.toml");
+        let rust = toml
+            .lines()
+            .find_map(|line| line.strip_prefix("rust-version = "));
+        let rust = rust.unwrap().trim_matches('"');
+        assert!(read("Dockerfile").contains(&format!("FROM rust:{rust}-bookworm AS build")));
+    }
 }
