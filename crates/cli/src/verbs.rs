@@ -28,6 +28,7 @@ mod kube;
 mod launch;
 mod load;
 mod logs;
+mod mesh_chart;
 mod mesh_create;
 mod mesh_delete;
 mod mesh_list;
@@ -47,6 +48,7 @@ mod proxy_wait;
 mod scale;
 mod status;
 mod trust_export;
+mod trust_issue;
 mod trust_renew;
 mod trust_show;
 mod verify;
@@ -131,6 +133,7 @@ pub(crate) enum Mesh {
     List(mesh_list::Args),
     Show(mesh_show::Args),
     Upgrade(mesh_upgrade::Args),
+    Chart(mesh_chart::Args),
     Delete(mesh_delete::Args),
 }
 
@@ -183,6 +186,7 @@ pub(crate) enum Trust {
     Show(trust_show::Args),
     Renew(trust_renew::Args),
     Export(trust_export::Args),
+    Issue(trust_issue::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -203,6 +207,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Mesh(Mesh::List(args)) => block_on(mesh_list::run(args, context)),
         Verb::Mesh(Mesh::Show(args)) => block_on(mesh_show::run(args, context)),
         Verb::Mesh(Mesh::Upgrade(args)) => block_on(mesh_upgrade::run(args, context)),
+        Verb::Mesh(Mesh::Chart(args)) => mesh_chart::run(args, context),
         Verb::Mesh(Mesh::Delete(args)) => block_on(mesh_delete::run(args, context)),
         Verb::Network(Network::Set(args)) => block_on(network_set::run(args, context)),
         Verb::Namespace(Namespace::Inject(args)) => namespace_inject::run(args, context),
@@ -219,6 +224,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Trust(Trust::Show(args)) => trust_show::run(args, context),
         Verb::Trust(Trust::Renew(args)) => block_on(trust_renew::run(args, context)),
         Verb::Trust(Trust::Export(args)) => trust_export::run(args, context),
+        Verb::Trust(Trust::Issue(args)) => block_on(trust_issue::run(args, context)),
         Verb::Fleet(FleetVerb::Down(args)) => block_on(fleet_down::run(args, context)),
         Verb::Confirm(args) => block_on(confirm::run(args, context)),
         Verb::Demo(args) => block_on(demo::run(args, context)),

@@ -17,6 +17,7 @@
 
 mod api;
 mod base64;
+pub mod chart;
 pub mod connect;
 pub mod crd;
 pub mod enrol;
@@ -35,8 +36,8 @@ pub mod review;
 pub mod rights;
 mod seen;
 pub mod token;
-pub mod watch;
 pub mod upgrade;
+pub mod watch;
 pub mod webhook;
 pub mod write;
 

@@ -35,6 +35,7 @@ mod kube_mesh_create;
 mod kube_mesh_delete;
 mod kube_mesh_upgrade;
 mod kube_trust;
+mod kube_trust_issue;
 mod kube_way;
 pub mod load;
 mod mesh_create;
@@ -74,6 +75,7 @@ pub use kube_mesh_create::{
 pub use kube_mesh_delete::uninstall_mesh;
 pub use kube_mesh_upgrade::{UpgradeMesh, upgrade_manifests, upgrade_mesh};
 pub use kube_trust::RootFrom;
+pub use kube_trust_issue::{AuthorityInto, IssueAuthority, issue_authority};
 pub use kube_way::KubeContext;
 pub use mesh_create::{CreateMesh, OUR_VERSION, RUNNING_PATIENCE, create_mesh};
 pub use mesh_delete::delete_mesh;
