@@ -10,9 +10,9 @@ use catamaran_kubernetes::install::{self, Found, Instance, Outcome, Rollout};
 use catamaran_model::{ClusterId, MeshName, NetworkId, Region, TrustDomain, Version};
 use serde_json::Value;
 
+use crate::contact::{Contact, ContactError, Reached};
 use crate::fleet::now;
 use crate::kube_trust::{self, RootFrom};
-use crate::kube_way::KubeContext;
 use crate::{Job, OUR_VERSION, OperateError};
 
 /// How long a control plane may take until every replica is ready, its image's way to the node included.
@@ -25,7 +25,7 @@ const LOOK: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct InstallMesh {
     /// The cluster.
-    pub context: KubeContext,
+    pub context: Contact,
     /// The instance's name.
     pub name: MeshName,
     /// The cluster's name in the mesh.
@@ -103,13 +103,13 @@ pub fn manifests_yaml(manifests: &[Value]) -> String {
 /// written nothing is left behind in the cluster when it fails.
 pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), OperateError> {
     let (name, context) = (&install.name, &install.context);
-    job.begin(&format!("look at {}", context.context));
+    job.begin(&format!("look at {}", context.short()));
     let looked = prepare(install).await;
-    let (access, found, instance) = job.end(looked)?;
+    let (there, found, instance) = job.end(looked)?;
     let manifests = install::manifests(&instance);
 
     job.begin("have the rights to install");
-    let rights = rights(install, &access, &manifests).await;
+    let rights = rights(install, &there, &manifests).await;
     job.end(rights)?;
 
     job.begin(&format!("authority of {name}"));
@@ -119,35 +119,40 @@ pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), Op
     }
     let (authority, _) = job.end(authority)?;
 
-    job.begin(&format!("install {name} into {}", context.context));
-    let written = write(context, &access, &manifests, authority.as_ref(), job).await;
+    job.begin(&format!("install {name} into {}", context.short()));
+    let written = write(&there, &manifests, authority.as_ref(), job).await;
     job.end(written)?;
 
     if let Some(patience) = install.wait {
         job.begin(&format!("{name} runs"));
-        let ready = rolled_out(install, &access, patience).await;
+        let ready = rolled_out(install, &there.access, patience).await;
         job.end(ready)?;
     }
     Ok(())
 }
 
-async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), OperateError> {
+async fn prepare(install: &InstallMesh) -> Result<(Reached, Found, Instance), OperateError> {
     let context = &install.context;
-    let access = context.open()?;
-    let found = match install::look(&access).await {
+    let there = context.reach()?;
+    let found = match install::look(&there.access).await {
         Ok(found) => found,
         Err(failure) => {
             if matches!(failure, Failure::Forbidden { .. }) {
                 // Who may not even look is told of everything at once.
                 let wanted = install::manifests(&install.instance(&Found::default())?);
-                rights(install, &access, &wanted).await?;
+                rights(install, &there, &wanted).await?;
             }
-            return Err(context.failed("what is installed", &failure));
+            return Err(ContactError::failed(&there.who, "what is installed")(
+                failure,
+            ));
         }
     };
     if found.namespace.as_ref().is_some_and(|there| there.ending) {
-        return Err(context
-            .not_now("the namespace catamaran-system is going away; try again when it is gone"));
+        return Err(ContactError::NotNow {
+            of: there.who,
+            what: "the namespace catamaran-system is going away",
+        }
+        .into());
     }
     let mut others = found
         .meshes
@@ -170,29 +175,30 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
             wanted: "the name of this cluster",
             reason: format!(
                 "it is called {other} in {} already, and other instances may know it by that name: say --cluster {other}, or \
-                 delete the instance before (catamaran mesh delete {} --context {})",
-                install.name, install.name, context.context
+                 delete the instance before (catamaran mesh delete {}{})",
+                install.name,
+                install.name,
+                context.option()
             ),
         });
     }
     let instance = install.instance(&found)?;
-    Ok((access, found, instance))
+    Ok((there, found, instance))
 }
 
 async fn rights(
     install: &InstallMesh,
-    access: &Access,
+    there: &Reached,
     manifests: &[Value],
 ) -> Result<(), OperateError> {
-    let context = &install.context;
     let secret = install::authority(&install.name, &[]);
     let wanted = manifests.iter().chain([&secret]);
-    let missing = install::missing_rights(access, wanted).await;
-    let missing = missing.map_err(|failure| context.failed("our own rights", &failure))?;
+    let missing = install::missing_rights(&there.access, wanted).await;
+    let missing = missing.map_err(ContactError::failed(&there.who, "our own rights"))?;
     match missing.is_empty() {
         true => Ok(()),
         false => Err(OperateError::MissingRights {
-            context: context.context.clone(),
+            context: install.context.short().to_owned(),
             missing,
         }),
     }
@@ -240,8 +246,7 @@ fn authority(
 }
 
 async fn write(
-    context: &KubeContext,
-    access: &Access,
+    there: &Reached,
     manifests: &[Value],
     authority: Option<&Value>,
     job: &mut Job,
@@ -256,8 +261,8 @@ async fn write(
         for manifest in first.into_iter().chain([manifest]) {
             let (kind, name) = (text(&manifest["kind"]), text(&manifest["metadata"]["name"]));
             let what = format!("{kind} {name}");
-            let outcome = install::put(access, manifest).await;
-            match outcome.map_err(|failure| context.failed(&what, &failure))? {
+            let outcome = install::put(&there.access, manifest).await;
+            match outcome.map_err(ContactError::failed(&there.who, &what))? {
                 Outcome::Written => job.note(what),
                 Outcome::Unchanged => unchanged += 1,
             }
@@ -288,9 +293,9 @@ async fn rolled_out(
             (unmet, since) = (said, tokio::time::Instant::now());
         }
         let look = format!(
-            "kubectl --context {} --namespace catamaran-system describe pods --selector app=catamaran; then the same command \
-             again, or catamaran mesh delete {mesh} --context {}",
-            context.context, context.context
+            "kubectl{0} --namespace catamaran-system describe pods --selector app=catamaran; then the same command \
+             again, or catamaran mesh delete {mesh}{0}",
+            context.option()
         );
         if stuck && since.elapsed() >= STUCK_FOR {
             return Err(OperateError::NotHeld {

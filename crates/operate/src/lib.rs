@@ -34,7 +34,6 @@ mod job;
 mod kube_mesh_create;
 mod kube_mesh_delete;
 mod kube_trust;
-mod kube_way;
 pub mod load;
 mod mesh_create;
 mod mesh_delete;
@@ -71,7 +70,6 @@ pub use kube_mesh_create::{
 };
 pub use kube_mesh_delete::uninstall_mesh;
 pub use kube_trust::RootFrom;
-pub use kube_way::KubeContext;
 pub use mesh_create::{CreateMesh, OUR_VERSION, RUNNING_PATIENCE, create_mesh};
 pub use mesh_delete::delete_mesh;
 pub use mesh_list::{MemberRow, MeshRow, list_meshes, show_mesh, wait_running};
