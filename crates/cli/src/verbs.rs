@@ -24,7 +24,6 @@ mod exec;
 mod fleet_down;
 mod helloworld;
 mod inject;
-mod kube;
 mod launch;
 mod load;
 mod logs;

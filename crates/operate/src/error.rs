@@ -213,8 +213,8 @@ pub enum OperateError {
         runs: Version,
         /// What this program would install.
         wanted: Version,
-        /// Its context.
-        context: String,
+        /// What names its cluster on a command line, ` --context one`.
+        option: String,
     },
     /// A version that cannot be gone to at once.
     #[error(
@@ -279,28 +279,6 @@ pub enum OperateError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// There is no way to a cluster with an API server.
-    #[error("the context {context:?} cannot be used: {reason}")]
-    NoWay {
-        /// The context.
-        context: String,
-        /// Why not.
-        reason: String,
-    },
-    /// Something in a cluster with an API server was not done.
-    #[error("{context}: {what}: {reason}")]
-    Cluster {
-        /// The context.
-        context: String,
-        /// What it was about.
-        what: String,
-        /// What the API server said, or that it said nothing.
-        reason: String,
-        /// Whether it is the way to it that fails.
-        unreachable: bool,
-        /// What to do.
-        fix: String,
     },
     /// The user of a context may not do all that is needed.
     #[error("the user of the context {context:?} may not install an instance")]
@@ -441,9 +419,7 @@ impl OperateError {
             OperateError::VersionsApart { .. } => "CTM-M106",
             OperateError::Timeout { .. } => "CTM-M201",
             OperateError::NoAnswer { .. } => "CTM-M202",
-            OperateError::NoWay { .. } => "CTM-K101",
             OperateError::MissingRights { .. } => "CTM-K107",
-            OperateError::Cluster { .. } => "CTM-K103",
             OperateError::OtherRoot { .. } => "CTM-T102",
             OperateError::NoRoot { .. } => "CTM-T103",
             OperateError::RootLeftOver { .. } => "CTM-T104",
@@ -463,9 +439,11 @@ impl OperateError {
             OperateError::ManyProxies { .. } => "CTM-P102",
             OperateError::NotHeld { .. } => "CTM-V101",
             OperateError::Contact(contact) => match contact {
-                ContactError::NoFile | ContactError::File { .. } => "CTM-K101",
+                ContactError::NoFile(_)
+                | ContactError::NoContext { .. }
+                | ContactError::File { .. } => "CTM-K101",
                 ContactError::Refused { .. } | ContactError::Credential { .. } => "CTM-K102",
-                ContactError::Failed { .. } => "CTM-K103",
+                ContactError::Failed { .. } | ContactError::NotNow { .. } => "CTM-K103",
                 ContactError::NoInstance { .. } => "CTM-K104",
                 ContactError::SameCluster { .. } | ContactError::OwnCluster { .. } => "CTM-K105",
                 ContactError::OtherCluster { .. } => "CTM-K106",
@@ -480,18 +458,16 @@ impl OperateError {
     pub fn class(&self) -> Class {
         match self {
             OperateError::NoFleet
-            | OperateError::NoWay { .. }
             | OperateError::BadSetting { .. }
             | OperateError::Name(_)
             | OperateError::NamedTwice(_)
-            | OperateError::Contact(ContactError::NoFile | ContactError::NoImage(_))
+            | OperateError::Contact(
+                ContactError::NoFile(_) | ContactError::NoContext { .. } | ContactError::NoImage(_),
+            )
             | OperateError::Exec(ExecError::Target(_)) => Class::Usage,
             OperateError::NotHeld { .. } => Class::Found,
-            OperateError::NoAnswer { .. }
-            | OperateError::Contact(ContactError::Failed { .. })
-            | OperateError::Cluster {
-                unreachable: true, ..
-            } => Class::Unreachable,
+            OperateError::NoAnswer { .. } => Class::Unreachable,
+            OperateError::Contact(contact) if contact.unreachable() => Class::Unreachable,
             OperateError::Timeout { .. }
             | OperateError::Lifecycle(LifecycleError::TooSlow { .. }) => Class::Timeout,
             _ => Class::Failed,
@@ -601,8 +577,8 @@ impl OperateError {
                 path.display()
             ),
             OperateError::UnknownVersion { .. } => "leave --version out, or name an installed one".into(),
-            OperateError::OtherVersion { mesh, context, .. } => {
-                format!("take it there: catamaran mesh upgrade {mesh} --context {context}; or use the program of its version")
+            OperateError::OtherVersion { mesh, option, .. } => {
+                format!("take it there: catamaran mesh upgrade {mesh}{option}; or use the program of its version")
             }
             OperateError::VersionSkipped { mesh, runs, wanted } => match next_line(runs, wanted) {
                 Some(next) => format!(
@@ -635,13 +611,9 @@ impl OperateError {
                 format!("catamaran cluster start {cluster}")
             }
             OperateError::Contact(contact) => return contact.fix(),
-            OperateError::NoWay { .. } => {
-                "see `kubectl config get-contexts`; another file is named with --kubeconfig".into()
-            }
             OperateError::MissingRights { .. } => {
                 "use a context whose user is an administrator of the cluster (cluster-admin), or ask one for these rights".into()
             }
-            OperateError::Cluster { fix, .. } => fix.clone(),
             OperateError::Authority { .. } => {
                 "issue a new one: catamaran trust renew MESH".into()
             }
@@ -657,7 +629,6 @@ impl OperateError {
             OperateError::NoAnswer { .. }
                 | OperateError::Timeout { .. }
                 | OperateError::NotHeld { .. }
-                | OperateError::Cluster { .. }
                 | OperateError::File { .. }
                 | OperateError::Contact(ContactError::Failed { .. } | ContactError::Rights(_))
                 | OperateError::Lifecycle(_)

@@ -3,15 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::install::{self, Found, Instance, Outcome, Rollout};
 use catamaran_kubernetes::upgrade;
 use catamaran_model::{ClusterId, MeshName, NetworkId, Region, Version};
 use serde_json::Value;
 
+use crate::contact::{Contact, ContactError, Reached};
 use crate::kube_trust::{self, RootFrom};
-use crate::kube_way::KubeContext;
 use crate::{Job, OUR_VERSION, OperateError};
 
 /// How long a control plane may take until every replica is ready, its image's way to the node included.
@@ -24,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct InstallMesh {
     /// The cluster.
-    pub context: KubeContext,
+    pub context: Contact,
     /// The instance's name.
     pub name: MeshName,
     /// The cluster's name in the mesh.
@@ -114,13 +113,13 @@ pub fn manifests_yaml(manifests: &[Value]) -> String {
 /// written nothing is left behind in the cluster when it fails.
 pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), OperateError> {
     let (name, context) = (&install.name, &install.context);
-    job.begin(&format!("look at {}", context.context));
+    job.begin(&format!("look at {}", context.short()));
     let looked = prepare(install).await;
-    let (access, found, instance) = job.end(looked)?;
+    let (there, found, instance) = job.end(looked)?;
     let manifests = install::manifests(&instance);
 
     job.begin("have the rights to install");
-    let rights = rights(context, name, &access, &manifests).await;
+    let rights = rights(context, name, &there, &manifests).await;
     job.end(rights)?;
 
     job.begin(&format!("authority of {name}"));
@@ -137,42 +136,45 @@ pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), Op
     let (authority, _) = job.end(authority)?;
     let authority = authority.map(|files| install::authority(name, &files.entries()));
 
-    job.begin(&format!("install {name} into {}", context.context));
-    let written = write(context, &access, &manifests, authority.as_ref(), job).await;
+    job.begin(&format!("install {name} into {}", context.short()));
+    let written = write(&there, &manifests, authority.as_ref(), job).await;
     job.end(written)?;
 
     if let Some(patience) = install.wait {
         job.begin(&format!("{name} runs"));
         let cannot = |unmet: &str| why_image(unmet, install.image.as_deref());
         let look = |what: &str| {
-            format!(
-                "{what}; then the same command again, or catamaran mesh delete {name} --context {}",
-                context.context
-            )
+            let option = context.option();
+            format!("{what}; then the same command again, or catamaran mesh delete {name}{option}")
         };
-        let ready = rolled_out(context, name, &access, patience, cannot, look).await;
+        let ready = rolled_out(&there, context, name, patience, cannot, look).await;
         job.end(ready)?;
     }
     Ok(())
 }
 
-async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), OperateError> {
+async fn prepare(install: &InstallMesh) -> Result<(Reached, Found, Instance), OperateError> {
     let context = &install.context;
-    let access = context.open()?;
-    let found = match install::look(&access).await {
+    let there = context.reach()?;
+    let found = match install::look(&there.access).await {
         Ok(found) => found,
         Err(failure) => {
             if matches!(failure, Failure::Forbidden { .. }) {
                 // Who may not even look is told of everything at once.
                 let wanted = install::manifests(&install.instance(&Found::default())?);
-                rights(context, &install.name, &access, &wanted).await?;
+                rights(context, &install.name, &there, &wanted).await?;
             }
-            return Err(context.failed("what is installed", &failure));
+            return Err(ContactError::failed(&there.who, "what is installed")(
+                failure,
+            ));
         }
     };
     if found.namespace.as_ref().is_some_and(|there| there.ending) {
-        return Err(context
-            .not_now("the namespace catamaran-system is going away; try again when it is gone"));
+        return Err(ContactError::NotNow {
+            of: there.who,
+            what: "the namespace catamaran-system is going away",
+        }
+        .into());
     }
     let mut others = found
         .meshes
@@ -195,48 +197,49 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
             wanted: "the name of this cluster",
             reason: format!(
                 "it is called {other} in {} already, and other instances may know it by that name: say --cluster {other}, or \
-                 delete the instance before (catamaran mesh delete {} --context {})",
-                install.name, install.name, context.context
+                 delete the instance before (catamaran mesh delete {}{})",
+                install.name,
+                install.name,
+                context.option()
             ),
         });
     }
     let instance = install.instance(&found)?;
-    let runs = upgrade::running(&access, &install.name).await;
-    let runs = runs.map_err(|failure| context.failed("what is installed", &failure))?;
+    let runs = upgrade::running(&there.access, &install.name).await;
+    let runs = runs.map_err(ContactError::failed(&there.who, "what is installed"))?;
     // From one version to another there is an order to keep.
-    if let Some(other) = runs.versions.iter().find(|runs| **runs != instance.version) {
+    if let Some(other) = (runs.versions.iter()).find(|runs| **runs != instance.version) {
         return Err(OperateError::OtherVersion {
             mesh: install.name.clone(),
             runs: other.clone(),
             wanted: instance.version,
-            context: context.context.clone(),
+            option: context.option(),
         });
     }
-    Ok((access, found, instance))
+    Ok((there, found, instance))
 }
 
 pub(crate) async fn rights(
-    context: &KubeContext,
+    context: &Contact,
     mesh: &MeshName,
-    access: &Access,
+    there: &Reached,
     manifests: &[Value],
 ) -> Result<(), OperateError> {
     let secret = install::authority(mesh, &[]);
     let wanted = manifests.iter().chain([&secret]);
-    let missing = install::missing_rights(access, wanted).await;
-    let missing = missing.map_err(|failure| context.failed("our own rights", &failure))?;
+    let missing = install::missing_rights(&there.access, wanted).await;
+    let missing = missing.map_err(ContactError::failed(&there.who, "our own rights"))?;
     match missing.is_empty() {
         true => Ok(()),
         false => Err(OperateError::MissingRights {
-            context: context.context.clone(),
+            context: context.short().to_owned(),
             missing,
         }),
     }
 }
 
 pub(crate) async fn write(
-    context: &KubeContext,
-    access: &Access,
+    there: &Reached,
     manifests: &[Value],
     authority: Option<&Value>,
     job: &mut Job,
@@ -251,8 +254,8 @@ pub(crate) async fn write(
         for manifest in first.into_iter().chain([manifest]) {
             let (kind, name) = (text(&manifest["kind"]), text(&manifest["metadata"]["name"]));
             let what = format!("{kind} {name}");
-            let outcome = install::put(access, manifest).await;
-            match outcome.map_err(|failure| context.failed(&what, &failure))? {
+            let outcome = install::put(&there.access, manifest).await;
+            match outcome.map_err(ContactError::failed(&there.who, &what))? {
                 Outcome::Written => job.note(what),
                 Outcome::Unchanged => unchanged += 1,
             }
@@ -266,9 +269,9 @@ pub(crate) async fn write(
 
 /// Waits until every control plane runs as it was written. `cause` says what a reason means, `next` what to do beside looking.
 pub(crate) async fn rolled_out(
-    context: &KubeContext,
+    there: &Reached,
+    context: &Contact,
     mesh: &MeshName,
-    access: &Access,
     patience: Duration,
     cause: impl Fn(&str) -> String,
     next: impl Fn(&str) -> String,
@@ -276,7 +279,7 @@ pub(crate) async fn rolled_out(
     let start = tokio::time::Instant::now();
     let (mut unmet, mut since) = (String::new(), start);
     loop {
-        let (said, stuck) = match install::rollout(access, mesh).await {
+        let (said, stuck) = match install::rollout(&there.access, mesh).await {
             Ok(Rollout::Ready) => return Ok(()),
             Ok(Rollout::Waiting(because)) => (because, false),
             Ok(Rollout::Stuck(because)) => (because, true),
@@ -286,8 +289,8 @@ pub(crate) async fn rolled_out(
             (unmet, since) = (said, tokio::time::Instant::now());
         }
         let look = next(&format!(
-            "kubectl --context {} --namespace catamaran-system describe pods --selector app=catamaran",
-            context.context
+            "kubectl{} --namespace catamaran-system describe pods --selector app=catamaran",
+            context.option()
         ));
         if stuck && since.elapsed() >= STUCK_FOR {
             return Err(OperateError::NotHeld {

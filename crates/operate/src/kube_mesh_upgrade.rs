@@ -5,22 +5,21 @@ use std::collections::BTreeSet;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::gateway::{self, Gateway};
 use catamaran_kubernetes::install::{self, Found, Instance};
 use catamaran_kubernetes::upgrade::{self, Running};
 use catamaran_model::{ClusterId, MeshName, Version};
 use serde_json::Value;
 
+use crate::contact::{Contact, ContactError, Reached};
 use crate::kube_mesh_create::{as_it_is, rights, rolled_out, why_image, write};
-use crate::kube_way::KubeContext;
 use crate::{Job, OUR_VERSION, OperateError, wait};
 
 /// What `mesh upgrade` is told.
 #[derive(Debug, Clone)]
 pub struct UpgradeMesh {
     /// The cluster that the instance runs in.
-    pub context: KubeContext,
+    pub context: Contact,
     /// The instance.
     pub name: MeshName,
     /// The version to go to; this program's when not said.
@@ -35,7 +34,7 @@ pub struct UpgradeMesh {
 
 /// All that is known before anything is written.
 struct Plan {
-    access: Access,
+    there: Reached,
     running: Running,
     instance: Instance,
     /// The gateway as it will be, or why it is left alone.
@@ -69,7 +68,7 @@ pub async fn upgrade_manifests(upgrade: &UpgradeMesh) -> Result<Vec<Value>, Oper
 /// Why it is not there, and how to go back.
 pub async fn upgrade_mesh(upgrade: &UpgradeMesh, job: &mut Job) -> Result<(), OperateError> {
     let (name, context) = (&upgrade.name, &upgrade.context);
-    job.begin(&format!("look at {}", context.context));
+    job.begin(&format!("look at {}", context.short()));
     let planned = plan(upgrade).await;
     let planned = planned.and_then(|plan| {
         allowed(upgrade, &plan.running, &plan.instance.version)?;
@@ -80,7 +79,7 @@ pub async fn upgrade_mesh(upgrade: &UpgradeMesh, job: &mut Job) -> Result<(), Op
     }
     let plan = job.end(planned)?;
     let Plan {
-        access, instance, ..
+        there, instance, ..
     } = &plan;
     let (definitions, rest): (Vec<_>, Vec<_>) = (install::manifests(instance).into_iter())
         .partition(|one| one["kind"] == "CustomResourceDefinition");
@@ -97,19 +96,19 @@ pub async fn upgrade_mesh(upgrade: &UpgradeMesh, job: &mut Job) -> Result<(), Op
         .partition(|one| after.iter().any(|kind| one["kind"] == *kind));
 
     job.begin("have the rights to upgrade");
-    let rights = rights(context, name, access, &plan.manifests()).await;
+    let rights = rights(context, name, there, &plan.manifests()).await;
     job.end(rights)?;
 
     job.begin(&format!("definitions of {}", instance.version));
-    let written = write(context, access, &definitions, None, job).await;
+    let written = write(there, &definitions, None, job).await;
     job.end(written)?;
 
     job.begin(&format!("rights of {name}"));
-    let written = write(context, access, &first, None, job).await;
+    let written = write(there, &first, None, job).await;
     job.end(written)?;
 
     job.begin(&format!("control planes of {name}, one at a time"));
-    let written = match write(context, access, &last, None, job).await {
+    let written = match write(there, &last, None, job).await {
         Ok(()) => control_planes(upgrade, &plan).await,
         Err(error) => Err(error),
     };
@@ -142,16 +141,18 @@ pub async fn upgrade_mesh(upgrade: &UpgradeMesh, job: &mut Job) -> Result<(), Op
 
 async fn plan(upgrade: &UpgradeMesh) -> Result<Plan, OperateError> {
     let (context, name) = (&upgrade.context, &upgrade.name);
-    let access = context.open()?;
-    let failed = |failure: catamaran_kubernetes::failure::Failure| {
-        context.failed("what is installed", &failure)
-    };
-    let found = install::look(&access).await.map_err(failed)?;
+    let there = context.reach()?;
+    let failed = || ContactError::failed(&there.who, "what is installed");
+    let found = install::look(&there.access).await.map_err(failed())?;
     let cluster = home(upgrade, &found)?;
-    let running = upgrade::running(&access, name).await.map_err(failed)?;
+    let running = upgrade::running(&there.access, name)
+        .await
+        .map_err(failed())?;
     let version = target(upgrade)?;
     let instance = as_it_is(&found, name, &cluster, version, upgrade.image.clone())?;
-    let gateway = gateway::found(&access, name).await.map_err(failed)?;
+    let gateway = gateway::found(&there.access, name)
+        .await
+        .map_err(failed())?;
     let gateway = gateway.map(|found| {
         found.map(|gateway| Gateway {
             image: instance.image.clone(),
@@ -159,7 +160,7 @@ async fn plan(upgrade: &UpgradeMesh) -> Result<Plan, OperateError> {
         })
     });
     Ok(Plan {
-        access,
+        there,
         running,
         instance,
         gateway,
@@ -192,8 +193,8 @@ fn home(upgrade: &UpgradeMesh, found: &Found) -> Result<ClusterId, OperateError>
                     }
                 ),
                 fix: format!(
-                    "catamaran mesh create {name} --context {} --cluster CLUSTER writes it again",
-                    upgrade.context.context
+                    "catamaran mesh create {name}{} --cluster CLUSTER writes it again",
+                    upgrade.context.option()
                 ),
             })
         }
@@ -264,8 +265,9 @@ fn back(upgrade: &UpgradeMesh, running: &Running) -> Option<String> {
     let version = running.versions.first()?;
     let image = running.image.as_ref()?;
     Some(format!(
-        "to go back: catamaran mesh upgrade {} --context {} --version {version} --image {image}",
-        upgrade.name, upgrade.context.context
+        "to go back: catamaran mesh upgrade {}{} --version {version} --image {image}",
+        upgrade.name,
+        upgrade.context.option()
     ))
 }
 
@@ -286,15 +288,15 @@ async fn control_planes(upgrade: &UpgradeMesh, plan: &Plan) -> Result<(), Operat
         None => look.to_owned(),
     };
     let (name, context) = (&upgrade.name, &upgrade.context);
-    rolled_out(context, name, &plan.access, upgrade.patience, cause, next).await
+    rolled_out(&plan.there, context, name, upgrade.patience, cause, next).await
 }
 
 /// Waits until the control planes themselves say that they are what was asked for.
 async fn runs(upgrade: &UpgradeMesh, plan: &Plan) -> Result<(), OperateError> {
     let (name, wanted) = (&upgrade.name, &plan.instance.version);
     let look = format!(
-        "kubectl --context {} get meshes,meshexports -n catamaran-system -o wide",
-        upgrade.context.context
+        "kubectl{} get meshes,meshexports -n catamaran-system -o wide",
+        upgrade.context.option()
     );
     let last = Mutex::new(None);
     let waited = wait::until(
@@ -302,7 +304,7 @@ async fn runs(upgrade: &UpgradeMesh, plan: &Plan) -> Result<(), OperateError> {
         upgrade.patience.min(SAID_WITHIN),
         &look,
         || async {
-            let now = upgrade::running(&plan.access, name).await;
+            let now = upgrade::running(&plan.there.access, name).await;
             let now = now.map_err(|failure| failure.about("the instance's objects"))?;
             let all = now.versions.iter().all(|version| version == wanted);
             // What else is wrong with it is no matter of its version.
@@ -340,19 +342,19 @@ async fn deploy(
     gateway: &Gateway,
     job: &mut Job,
 ) -> Result<(), OperateError> {
-    let failed = |failure| upgrade.context.failed("the gateway", &failure);
-    gateway::deploy(&plan.access, gateway, |object| job.note(object))
+    let failed = ContactError::failed(&plan.there.who, "the gateway");
+    gateway::deploy(&plan.there.access, gateway, |object| job.note(object))
         .await
         .map_err(failed)?;
     let look = format!(
-        "kubectl --context {} --namespace catamaran-system describe pods --selector app=eastwest-gateway; those that ran go on \
+        "kubectl{} --namespace catamaran-system describe pods --selector app=eastwest-gateway; those that ran go on \
          meanwhile; {}",
-        upgrade.context.context,
+        upgrade.context.option(),
         back(upgrade, &plan.running).unwrap_or_default()
     );
     let what = format!("the gateway of {}", gateway.cluster);
     wait::until(&what, upgrade.patience, &look, || async {
-        match gateway::standing(&plan.access).await {
+        match gateway::standing(&plan.there.access).await {
             Ok(now) if now.ready >= gateway::REPLICAS && now.older == 0 => Ok(()),
             Ok(now) => Err(format!(
                 "{} of {} replicas are ready, {} are older",
@@ -367,9 +369,8 @@ async fn deploy(
 }
 
 async fn sidecars(upgrade: &UpgradeMesh, plan: &Plan, job: &mut Job) -> Result<(), OperateError> {
-    let context = &upgrade.context;
-    let counted = upgrade::sidecars(&plan.access, &plan.instance.image).await;
-    let counted = counted.map_err(|failure| context.failed("the cluster's pods", &failure))?;
+    let counted = upgrade::sidecars(&plan.there.access, &plan.instance.image).await;
+    let counted = counted.map_err(ContactError::failed(&plan.there.who, "pods"))?;
     let older: usize = counted.older.values().sum();
     if older == 0 {
         job.remark(format!("{} sidecars, none of them older", counted.all));
@@ -379,11 +380,11 @@ async fn sidecars(upgrade: &UpgradeMesh, plan: &Plan, job: &mut Job) -> Result<(
         .map(|(namespace, count)| format!("{namespace} {count}"))
         .collect();
     job.remark(format!(
-        "! {older} of {} sidecars are older ({}) and stay so until their pods are replaced: kubectl --context {} rollout restart \
+        "! {older} of {} sidecars are older ({}) and stay so until their pods are replaced: kubectl{} rollout restart \
          deployment -n NAMESPACE",
         counted.all,
         places.join(", "),
-        context.context
+        upgrade.context.option()
     ));
     Ok(())
 }

@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use catamaran_kubernetes::install;
 use catamaran_model::{ClusterId, MeshName};
 
+use crate::contact::{Contact, ContactError};
 use crate::kube_trust::{self, RootFrom};
-use crate::kube_way::KubeContext;
 use crate::trust::write_authority;
 use crate::{Job, OperateError};
 
@@ -32,7 +32,7 @@ pub enum AuthorityInto {
     /// A new or empty folder, in the layout of Istio's `cacerts`.
     Folder(PathBuf),
     /// The Secret `cacerts` of a cluster; one that is there stays.
-    Cluster(KubeContext),
+    Cluster(Contact),
 }
 
 /// Issues an authority from a root, which is made when there is none.
@@ -67,12 +67,13 @@ fn into_folder(
 
 async fn into_cluster(
     issue: &IssueAuthority,
-    context: &KubeContext,
+    context: &Contact,
     job: &mut Job,
 ) -> Result<(), OperateError> {
-    let access = context.open()?;
-    let failed = |failure| context.failed("the Secret cacerts", &failure);
-    let found = install::look(&access).await.map_err(failed)?;
+    let there = context.reach()?;
+    let access = &there.access;
+    let failed = || ContactError::failed(&there.who, "the Secret cacerts");
+    let found = install::look(access).await.map_err(failed())?;
     let (made, said) = kube_trust::authority(
         &issue.roots,
         &issue.root,
@@ -87,11 +88,11 @@ async fn into_cluster(
     if found.namespace.is_none() {
         // Nobody's in particular, so that it stays when the instance goes.
         let namespace = install::bare_namespace();
-        install::put(&access, &namespace).await.map_err(failed)?;
+        install::put(access, &namespace).await.map_err(failed())?;
         job.note("Namespace catamaran-system");
     }
     let secret = install::authority(&issue.mesh, &files.entries());
-    install::put(&access, &secret).await.map_err(failed)?;
+    install::put(access, &secret).await.map_err(failed())?;
     job.note("Secret cacerts");
     Ok(())
 }

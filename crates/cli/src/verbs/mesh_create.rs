@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use catamaran_model::{ClusterId, MeshName, NetworkId, Region, Version};
 use catamaran_operate::{
-    CreateMesh, InstallMesh, KubeContext, ROLLOUT_PATIENCE, RUNNING_PATIENCE, RootFrom,
-    create_mesh, install_mesh, manifests_yaml, mesh_manifests,
+    Contact, CreateMesh, InstallMesh, ROLLOUT_PATIENCE, RUNNING_PATIENCE, RootFrom, create_mesh,
+    install_mesh, manifests_yaml, mesh_manifests,
 };
 
-use super::{done, kube};
+use super::{contact, done};
 use crate::context::{Context, Effect, Format, Outcome};
 use crate::parse::span;
 
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = span)]
     timeout: Option<Duration>,
     #[command(flatten)]
-    kube: kube::Kube,
+    home: contact::Home,
     /// Take the root in this folder (root-cert.pem, root-key.pem); it is made there when there is none.
     #[arg(
         long,
@@ -75,7 +75,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    if let Some(cluster) = args.kube.named()? {
+    if let Some(cluster) = args.home.contact() {
         return install(args, cluster, context).await;
     }
     let wait = args.timeout.unwrap_or(RUNNING_PATIENCE);
@@ -92,7 +92,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     done()
 }
 
-async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome {
+async fn install(args: Args, cluster: Contact, context: &Context) -> Outcome {
     let wait = args.timeout.unwrap_or(ROLLOUT_PATIENCE);
     let install = InstallMesh {
         context: cluster,
@@ -103,7 +103,7 @@ async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome
         network: args.network,
         image: args.image,
         replicas: args.replicas,
-        roots: kube::roots(args.roots)?,
+        roots: contact::roots(args.roots)?,
         root: match (args.reuse_root, args.root) {
             (Some(mesh), _) => RootFrom::Instance(mesh),
             (None, Some(folder)) => RootFrom::Folder(folder),

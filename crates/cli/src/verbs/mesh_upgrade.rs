@@ -5,7 +5,7 @@ use catamaran_operate::{
     ROLLOUT_PATIENCE, UpgradeMesh, manifests_yaml, upgrade_manifests, upgrade_mesh,
 };
 
-use super::{done, kube};
+use super::{contact, done};
 use crate::context::{Context, Effect, Failure, Format, Outcome};
 use crate::parse::span;
 
@@ -20,7 +20,7 @@ pub(crate) struct Args {
     /// The instance.
     name: MeshName,
     #[command(flatten)]
-    kube: kube::Kube,
+    home: contact::Home,
     /// The version to go to: this program's when not said, or one of the minor before it.
     #[arg(long = "version", value_name = "VERSION")]
     to: Option<Version>,
@@ -39,7 +39,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    let Some(cluster) = args.kube.named()? else {
+    let Some(cluster) = args.home.contact() else {
         return Err(Failure::Program(
             "name the cluster with --context: the instance of a local cluster runs what its node runs, so start that with \
              another program"

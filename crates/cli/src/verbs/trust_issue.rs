@@ -3,7 +3,7 @@ use std::path::PathBuf;
 use catamaran_model::{ClusterId, MeshName};
 use catamaran_operate::{AuthorityInto, IssueAuthority, RootFrom, issue_authority};
 
-use super::{done, kube};
+use super::{contact, done};
 use crate::context::{Context, Effect, Failure, Outcome};
 
 /// Issue the authority of an instance that a chart or a repository installs: an intermediate in Istio's cacerts layout.
@@ -19,7 +19,7 @@ pub(crate) struct Args {
     #[arg(long)]
     cluster: ClusterId,
     #[command(flatten)]
-    kube: kube::Kube,
+    home: contact::Home,
     /// Write the files into this folder, which must be new or empty, and not into a cluster.
     #[arg(long, value_name = "FOLDER", conflicts_with = "context")]
     to: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    let into = match (args.kube.named()?, args.to) {
+    let into = match (args.home.contact(), args.to) {
         (Some(cluster), _) => AuthorityInto::Cluster(cluster),
         (None, Some(folder)) => AuthorityInto::Folder(folder),
         (None, None) => {
@@ -52,7 +52,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let issue = IssueAuthority {
         mesh: args.mesh,
         cluster: args.cluster,
-        roots: kube::roots(args.roots)?,
+        roots: contact::roots(args.roots)?,
         root: match (args.reuse_root, args.root) {
             (Some(mesh), _) => RootFrom::Instance(mesh),
             (None, Some(folder)) => RootFrom::Folder(folder),

@@ -6,9 +6,9 @@ fn version(text: &str) -> Version {
 
 fn upgrade(to: Option<&str>, force: bool) -> UpgradeMesh {
     UpgradeMesh {
-        context: KubeContext {
+        context: Contact {
             files: Vec::new(),
-            context: "one".into(),
+            context: Some("one".into()),
         },
         name: MeshName::new("mesh-1").unwrap(),
         version: to.map(version),
