@@ -157,7 +157,9 @@ impl Writer {
             .iter()
             .find(|problem| problem.severity == "error");
         let (phase, because) = match (status.state, worst, on_the_way) {
-            (State::Creating, _, _) => (Phase::Pending, status.because.join("; ")),
+            // One that starts among others is no new instance.
+            (State::Creating, _, Some(how)) => (Phase::Updating, how),
+            (State::Creating, _, None) => (Phase::Pending, status.because.join("; ")),
             (_, Some(problem), _) => (
                 Phase::Degraded,
                 format!("{}: {}", problem.object, problem.message),

@@ -595,6 +595,34 @@ fn judge(status: &Value, generation: i64, wanted: i64, pods: &[Value]) -> Rollou
     Rollout::Waiting(because.join("; "))
 }
 
+/// Whether something is left of an instance whose `Mesh` is gone, as when something else than [`remove`] took it out: what its
+/// control plane wrote itself. Its webhook would keep pods from being made.
+///
+/// # Errors
+/// Why that is not known.
+pub async fn left_over(access: &Access, mesh: &MeshName) -> Result<bool, Failure> {
+    let hook = webhook::configuration::name(mesh);
+    for (version, kind, namespace, name) in [
+        (
+            "admissionregistration.k8s.io/v1",
+            "MutatingWebhookConfiguration",
+            None,
+            hook.as_str(),
+        ),
+        (
+            "catamaran.dev/v1alpha1",
+            "MeshExport",
+            Some(NAMESPACE),
+            mesh.as_str(),
+        ),
+    ] {
+        if get(access, version, kind, namespace, name).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
 /// What kind a manifest is of, and its name.
 fn target(manifest: &Value) -> (ApiResource, String) {
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();

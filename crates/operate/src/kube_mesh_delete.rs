@@ -21,7 +21,16 @@ pub async fn uninstall_mesh(
         // A namespace of ours without the object is what an earlier deletion left.
         let begun = (found.namespace.as_ref())
             .is_some_and(|there| there.made_for.as_deref() == Some(name.as_str()));
-        match begun || found.meshes.iter().any(|(there, _)| there == name.as_str()) {
+        let known = found.meshes.iter().any(|(there, _)| there == name.as_str());
+        // So is what a chart's removal left: what the control plane wrote itself.
+        let left = match begun || known {
+            true => true,
+            false => {
+                let left = install::left_over(&there.access, name).await;
+                left.map_err(ContactError::failed(&there.who, "what is left"))?
+            }
+        };
+        match left {
             true => Ok(there),
             false => Err(OperateError::UnknownMesh {
                 name: name.clone(),

@@ -135,8 +135,8 @@ pub async fn upgrade_mesh(upgrade: &UpgradeMesh, job: &mut Job) -> Result<(), Op
     }
 
     job.begin("see which sidecars are older");
-    let counted = sidecars(upgrade, &plan, job).await;
-    job.end(counted)
+    sidecars(upgrade, &plan, job).await;
+    job.end(Ok::<_, OperateError>(()))
 }
 
 async fn plan(upgrade: &UpgradeMesh) -> Result<Plan, OperateError> {
@@ -368,13 +368,18 @@ async fn deploy(
     .await
 }
 
-async fn sidecars(upgrade: &UpgradeMesh, plan: &Plan, job: &mut Job) -> Result<(), OperateError> {
-    let counted = upgrade::sidecars(&plan.there.access, &plan.instance.image).await;
-    let counted = counted.map_err(ContactError::failed(&plan.there.who, "pods"))?;
+/// The instance is where it should be, so what cannot be counted is only said.
+async fn sidecars(upgrade: &UpgradeMesh, plan: &Plan, job: &mut Job) {
+    let counted = match upgrade::sidecars(&plan.there.access, &plan.instance.image).await {
+        Ok(counted) => counted,
+        Err(failure) => {
+            let why = failure.about("pods");
+            return job.remark(format!("! they cannot be counted: {why}"));
+        }
+    };
     let older: usize = counted.older.values().sum();
     if older == 0 {
-        job.remark(format!("{} sidecars, none of them older", counted.all));
-        return Ok(());
+        return job.remark(format!("{} sidecars, none of them older", counted.all));
     }
     let places: Vec<String> = (counted.older.iter())
         .map(|(namespace, count)| format!("{namespace} {count}"))
@@ -386,7 +391,6 @@ async fn sidecars(upgrade: &UpgradeMesh, plan: &Plan, job: &mut Job) -> Result<(
         places.join(", "),
         upgrade.context.option()
     ));
-    Ok(())
 }
 
 #[cfg(test)]
