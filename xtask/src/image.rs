@@ -23,9 +23,10 @@ const CURL: [&str; 2] = [
     "docker.io/curlimages/curl:8.1.2",
 ];
 
-/// `image [--binary FILE] [NAME..]`
+/// `image [--binary FILE] [--version V] [NAME..]`
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
     let mut binary = None;
+    let mut version = None;
     let mut wanted = Vec::new();
     let mut rest = args.iter();
     while let Some(arg) = rest.next() {
@@ -34,6 +35,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
                 let file = rest.next().ok_or("--binary takes a file")?;
                 binary = Some(PathBuf::from(file));
             }
+            "--version" => version = Some(*rest.next().ok_or("--version takes a version")?),
             "pause" | "curl" | "catamaran" => wanted.push(*arg),
             other => {
                 return Err(format!(
@@ -41,6 +43,14 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
                 ));
             }
         }
+    }
+    if let Some(version) = version {
+        if binary.is_some() || wanted.iter().any(|name| *name != "catamaran") {
+            return Err("--version builds our own program anew, so it goes with no other name and no --binary".into());
+        }
+        let (program, image) = of_version(version)?;
+        println!("{}\n{}", image.display(), program.display());
+        return Ok(ExitCode::SUCCESS);
     }
     if wanted.is_empty() {
         wanted = vec!["pause", "curl", "catamaran"];
@@ -74,6 +84,7 @@ pub(crate) fn pause() -> Result<PathBuf, String> {
         Ok(vec![Image {
             names: vec!["catamaran.dev/pause:1".into()],
             entrypoint: vec!["/pause".into()],
+            labels: &[],
         }])
     })
 }
@@ -93,6 +104,7 @@ pub(crate) fn curl() -> Result<PathBuf, String> {
         Ok(vec![Image {
             names: CURL.map(str::to_owned).to_vec(),
             entrypoint: vec!["/usr/bin/curl".into()],
+            labels: &[],
         }])
     })
 }
@@ -111,34 +123,79 @@ pub(crate) fn catamaran(binary: Option<&Path>) -> Result<PathBuf, String> {
     machine::prepare_images()?;
     let nft = machine::find("nft").ok_or("nft is not on this machine")?;
     archive("catamaran", &[binary, nft.as_path()], |root| {
-        root.add_stripped(binary, "/usr/local/bin/catamaran")?;
-        root.add(&nft, "/usr/sbin/nft")?;
-        let program = "/usr/local/bin/catamaran";
+        own_files(root, binary, &nft)?;
         let server = |version: &str| Image {
             names: ["library", "istio"]
                 .map(|of| format!("docker.io/{of}/examples-helloworld-{version}:1.0"))
                 .to_vec(),
-            entrypoint: [program, "helloworld", "--version", version]
+            entrypoint: [PROGRAM, "helloworld", "--version", version]
                 .map(str::to_owned)
                 .to_vec(),
+            labels: &[],
         };
         Ok(vec![
-            Image {
-                names: vec![
-                    format!("catamaran.dev/catamaran:{}", env!("CARGO_PKG_VERSION")),
-                    "catamaran.dev/catamaran:dev".into(),
-                ],
-                entrypoint: vec![program.into()],
-            },
+            own(&[env!("CARGO_PKG_VERSION"), "dev"]),
             server("v1"),
             server("v2"),
         ])
     })
 }
 
+/// Our program as one of another version, beside its image: for trying what happens between versions. The version is compiled in,
+/// so the target folder's program is built twice: with it, and as it was.
+fn of_version(version: &str) -> Result<(PathBuf, PathBuf), String> {
+    let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
+    if version.is_empty() || !version.chars().all(fits) {
+        return Err(format!("{version:?} is no version"));
+    }
+    let folder = steps::target().join("versions").join(version);
+    create(&folder)?;
+    let program = folder.join("catamaran");
+    let args = ["build", "--workspace", "--bins", "--locked"];
+    steps::cargo(&args, &[("CATAMARAN_VERSION", version)])?;
+    copy(&steps::binary(), &program)?;
+    steps::build()?;
+    machine::prepare_images()?;
+    let nft = machine::find("nft").ok_or("nft is not on this machine")?;
+    let name = format!("catamaran-{version}");
+    let image = archive(&name, &[program.as_path(), nft.as_path()], |root| {
+        own_files(root, &program, &nft)?;
+        Ok(vec![own(&[version])])
+    })?;
+    Ok((program, image))
+}
+
+/// What is written on our image. The Dockerfile makes the same one; a test holds it to what is here.
+const LABELS: [(&str, &str); 2] = [
+    ("org.opencontainers.image.title", "catamaran"),
+    ("org.opencontainers.image.licenses", "Apache-2.0"),
+];
+/// Where programs are looked for.
+const PATH: &str = "/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin";
+/// Where our program is in its image.
+const PROGRAM: &str = "/usr/local/bin/catamaran";
+/// Where the program for redirects is.
+const NFT: &str = "/usr/sbin/nft";
+
+fn own_files(root: &Root, binary: &Path, nft: &Path) -> Result<(), String> {
+    root.add_stripped(binary, PROGRAM)?;
+    root.add(nft, NFT)
+}
+
+fn own(tags: &[&str]) -> Image {
+    Image {
+        names: (tags.iter())
+            .map(|tag| format!("catamaran.dev/catamaran:{tag}"))
+            .collect(),
+        entrypoint: vec![PROGRAM.into()],
+        labels: &LABELS,
+    }
+}
+
 struct Image {
     names: Vec<String>,
     entrypoint: Vec<String>,
+    labels: &'static [(&'static str, &'static str)],
 }
 
 /// Makes an archive of one layer, unless there is one younger than the files it is made of.
@@ -189,12 +246,16 @@ fn make(
     let mut manifests = String::new();
     for image in &images {
         let words: Vec<String> = image.entrypoint.iter().map(|word| quote(word)).collect();
+        let labels: Vec<String> = (image.labels.iter())
+            .map(|(name, value)| format!("{}:{}", quote(name), quote(value)))
+            .collect();
         let config = write(
             &blobs,
             &format!(
-                r#"{{"architecture":{},"os":"linux","config":{{"Entrypoint":[{}],"Env":["PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"],"WorkingDir":"/"}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
+                r#"{{"architecture":{},"os":"linux","config":{{"Entrypoint":[{}],"Env":["PATH={PATH}"],"WorkingDir":"/","Labels":{{{}}}}},"rootfs":{{"type":"layers","diff_ids":["sha256:{}"]}}}}"#,
                 quote(architecture()),
                 words.join(","),
+                labels.join(","),
                 layer.sha256
             ),
         )?;
@@ -475,5 +536,74 @@ mod tests {
             read_libraries("\tlibnope.so.1 => not found\n").unwrap_err(),
             "libnope.so.1"
         );
+    }
+    /// The words of the Dockerfile's last stage, one instruction a line.
+    fn last_stage() -> Vec<String> {
+        let text = std::fs::read_to_string(steps::root().join("Dockerfile")).unwrap();
+        let lines = text.replace("\\\n", " ");
+        let lines = (lines.lines()).filter(|line| !line.starts_with('#'));
+        let words = |line: &str| line.split_whitespace().collect::<Vec<_>>().join(" ");
+        let lines: Vec<String> = lines.map(words).collect();
+        let last = lines.iter().rposition(|line| line.starts_with("FROM "));
+        lines[last.unwrap()..].to_vec()
+    }
+
+    #[test]
+    fn the_dockerfile_makes_the_same_image() {
+        let stage = last_stage();
+        let said = |word: &str| {
+            let prefix = format!("{word} ");
+            let mut all = stage.iter().filter_map(|line| line.strip_prefix(&prefix));
+            let first = all.next().map(str::to_owned);
+            assert!(all.next().is_none(), "{word} is said twice");
+            first
+        };
+        let own = own(&["1"]);
+        let words: Vec<String> = own.entrypoint.iter().map(|word| quote(word)).collect();
+        assert_eq!(
+            said("ENTRYPOINT").unwrap(),
+            format!("[{}]", words.join(", "))
+        );
+        assert_eq!(said("CMD"), None);
+        // Pods say who their containers are: the same image redirects connections, which an ordinary user may not.
+        assert_eq!(said("USER"), None);
+        assert_eq!(said("WORKDIR").unwrap(), "/");
+        assert_eq!(said("ENV").unwrap(), format!("PATH={PATH}"));
+        let labels: Vec<String> = (own.labels.iter())
+            .map(|(name, value)| format!("{name}={}", quote(value)))
+            .collect();
+        assert_eq!(said("LABEL").unwrap(), labels.join(" "));
+        let copy = said("COPY").unwrap();
+        assert!(copy.ends_with(&format!(" {PROGRAM}")), "{copy}");
+        // nftables of Debian is at /usr/sbin/nft.
+        assert_eq!(said("FROM").unwrap(), "debian:12-slim");
+        assert!(said("RUN").unwrap().contains(" nftables "));
+        assert_eq!(NFT, "/usr/sbin/nft");
+    }
+
+    #[test]
+    fn what_the_program_is_built_from_reaches_the_build() {
+        let root = steps::root();
+        let read = |name: &str| std::fs::read_to_string(root.join(name)).unwrap();
+        let ignored = read(".dockerignore");
+        // The members of the workspace, and what they include.
+        for needed in [
+            "crates",
+            "xtask",
+            "e2e",
+            "judge",
+            "hostile",
+            "bench",
+            "examples",
+            "Cargo.lock",
+        ] {
+            assert!(!ignored.lines().any(|line| line == needed), "{needed}");
+        }
+        let toml = read("Cargo.toml");
+        let rust = toml
+            .lines()
+            .find_map(|line| line.strip_prefix("rust-version = "));
+        let rust = rust.unwrap().trim_matches('"');
+        assert!(read("Dockerfile").contains(&format!("FROM rust:{rust}-bookworm AS build")));
     }
 }

@@ -29,7 +29,8 @@ Usage: cargo xtask COMMAND [ARGS]
                  README.md and docs/performance/control-plane.md; --profile NAME builds with another profile
   envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
   cluster ..     real Kubernetes clusters on this machine, for tests (try: cluster --help)
-  image [NAME..] images for them as OCI archives in target/images, without a Docker engine: pause, curl, catamaran (--binary FILE)
+  image [NAME..] images for them as OCI archives in target/images, without a Docker engine: pause, curl, catamaran (--binary FILE);
+                 --version V: our own as one of that version, and its program beside it, for trying upgrades
   build          build the binary, target/debug/catamaran
 
 demo and test install what they need with apt-get when they run as root on Debian or Ubuntu; elsewhere they name what is missing.

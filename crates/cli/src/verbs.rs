@@ -24,14 +24,15 @@ mod exec;
 mod fleet_down;
 mod helloworld;
 mod inject;
-mod kube;
 mod launch;
 mod load;
 mod logs;
+mod mesh_chart;
 mod mesh_create;
 mod mesh_delete;
 mod mesh_list;
 mod mesh_show;
+mod mesh_upgrade;
 mod namespace_inject;
 mod network_set;
 mod node;
@@ -46,6 +47,7 @@ mod proxy_wait;
 mod scale;
 mod status;
 mod trust_export;
+mod trust_issue;
 mod trust_renew;
 mod trust_show;
 mod verify;
@@ -55,7 +57,7 @@ mod version;
 #[derive(Debug, Parser)]
 #[command(
     name = "catamaran",
-    version,
+    version = catamaran_operate::OUR_VERSION,
     arg_required_else_help = true,
     subcommand_required = true,
     after_help = "Start here:\n  catamaran demo                 the five steps on this machine\n  catamaran check --fleet DIR    what holds, and what does not\n\nExit codes: 0 ok · 1 failed · 2 usage · 3 something does not hold · 4 warnings with --strict · 5 no answer · 6 too slow"
@@ -129,6 +131,8 @@ pub(crate) enum Mesh {
     Create(mesh_create::Args),
     List(mesh_list::Args),
     Show(mesh_show::Args),
+    Upgrade(mesh_upgrade::Args),
+    Chart(mesh_chart::Args),
     Delete(mesh_delete::Args),
 }
 
@@ -181,6 +185,7 @@ pub(crate) enum Trust {
     Show(trust_show::Args),
     Renew(trust_renew::Args),
     Export(trust_export::Args),
+    Issue(trust_issue::Args),
 }
 
 #[derive(Debug, Subcommand)]
@@ -200,6 +205,8 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Mesh(Mesh::Create(args)) => block_on(mesh_create::run(args, context)),
         Verb::Mesh(Mesh::List(args)) => block_on(mesh_list::run(args, context)),
         Verb::Mesh(Mesh::Show(args)) => block_on(mesh_show::run(args, context)),
+        Verb::Mesh(Mesh::Upgrade(args)) => block_on(mesh_upgrade::run(args, context)),
+        Verb::Mesh(Mesh::Chart(args)) => mesh_chart::run(args, context),
         Verb::Mesh(Mesh::Delete(args)) => block_on(mesh_delete::run(args, context)),
         Verb::Network(Network::Set(args)) => block_on(network_set::run(args, context)),
         Verb::Namespace(Namespace::Inject(args)) => namespace_inject::run(args, context),
@@ -216,6 +223,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Trust(Trust::Show(args)) => trust_show::run(args, context),
         Verb::Trust(Trust::Renew(args)) => block_on(trust_renew::run(args, context)),
         Verb::Trust(Trust::Export(args)) => trust_export::run(args, context),
+        Verb::Trust(Trust::Issue(args)) => block_on(trust_issue::run(args, context)),
         Verb::Fleet(FleetVerb::Down(args)) => block_on(fleet_down::run(args, context)),
         Verb::Confirm(args) => block_on(confirm::run(args, context)),
         Verb::Demo(args) => block_on(demo::run(args, context)),

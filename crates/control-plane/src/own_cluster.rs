@@ -12,8 +12,9 @@ use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::inject::SYSTEM_NAMESPACES;
 use catamaran_kubernetes::review::Reviewer;
+use catamaran_kubernetes::upgrade;
 use catamaran_kubernetes::write::{self, ClusterWord, MeshWord, Phase, Standing};
-use catamaran_model::{ClusterId, Namespace, SpiffeId, Timestamp};
+use catamaran_model::{ClusterId, MeshName, Namespace, SpiffeId, Timestamp, Version};
 use catamaran_process::Process;
 use catamaran_registry::{Freshness, Snapshot};
 
@@ -57,6 +58,7 @@ pub(crate) fn keep(access: Access, reviewer: Arc<Reviewer>, reporter: Reporter, 
             mesh: None,
             clusters: BTreeMap::new(),
             roots: BTreeMap::new(),
+            versions: BTreeSet::new(),
             complained: None,
         };
         loop {
@@ -81,6 +83,8 @@ struct Writer {
     mesh: Option<Written<MeshWord>>,
     clusters: BTreeMap<ClusterId, Written<ClusterWord>>,
     roots: BTreeMap<Namespace, Written<String>>,
+    /// What the control planes of this instance run, ours among them; empty before the first look.
+    versions: BTreeSet<Version>,
     complained: Option<String>,
 }
 
@@ -131,21 +135,38 @@ impl Writer {
         Ok(())
     }
 
+    /// Which versions the control planes run, and where that is not yet the one that is wanted, how that stands.
+    async fn on_the_way(&mut self, snapshot: &Snapshot) -> Result<Option<String>, Failure> {
+        let ours = &self.reporter.version;
+        let mesh = snapshot.mesh.as_ref();
+        let wanted = mesh.and_then(|mesh| mesh.version.as_ref()).unwrap_or(ours);
+        // When all run what is wanted nobody is asked: the API server is left alone.
+        if self.versions.len() != 1 || !self.versions.contains(wanted) || wanted != ours {
+            self.versions = upgrade::ready_versions(&self.access, &self.reporter.mesh).await?;
+            self.versions.insert(ours.clone());
+        }
+        Ok(on_the_way(wanted, &self.versions))
+    }
+
     async fn statuses(&mut self, snapshot: &Snapshot) -> Result<(), Failure> {
         let status = self.reporter.status().await;
+        let on_the_way = self.on_the_way(snapshot).await?;
         let now = (self.reporter.now)();
         let worst = status
             .problems
             .iter()
             .find(|problem| problem.severity == "error");
-        let (phase, because) = match (status.state, worst) {
-            (State::Creating, _) => (Phase::Pending, status.because.join("; ")),
-            (_, Some(problem)) => (
+        let (phase, because) = match (status.state, worst, on_the_way) {
+            // One that starts among others is no new instance.
+            (State::Creating, _, Some(how)) => (Phase::Updating, how),
+            (State::Creating, _, None) => (Phase::Pending, status.because.join("; ")),
+            (_, Some(problem), _) => (
                 Phase::Degraded,
                 format!("{}: {}", problem.object, problem.message),
             ),
-            (State::Updating, None) => (Phase::Ready, status.because.join("; ")),
-            (State::Running, None) => (Phase::Ready, "all is told and taken".to_owned()),
+            (_, None, Some(how)) => (Phase::Updating, how),
+            (State::Updating, None, None) => (Phase::Ready, status.because.join("; ")),
+            (State::Running, None, None) => (Phase::Ready, "all is told and taken".to_owned()),
         };
         let endpoints = snapshot.clusters.values().map(|view| view.endpoints).sum();
         let word = MeshWord {
@@ -155,7 +176,7 @@ impl Writer {
                 because,
                 now,
             ),
-            version: self.reporter.version.clone(),
+            versions: self.versions.iter().cloned().collect(),
             counts: [
                 snapshot.clusters.len(),
                 snapshot.services.len(),
@@ -176,8 +197,17 @@ impl Writer {
             let worst = about.find(|problem| {
                 problem.severity == "error" && problem.cluster.as_deref() == Some(name)
             });
+            let peer = (view.export.as_ref()).filter(|export| export.mesh != self.reporter.mesh);
+            let managed_by = peer.map(|export| (export.mesh.clone(), export.version.clone()));
+            let apart = managed_by.as_ref().and_then(|(mesh, version)| {
+                let ours = &self.reporter.version;
+                (!ours.is_neighbour(version)).then(|| too_far_apart(mesh, version, ours))
+            });
             let (phase, because) = match (&view.freshness, worst) {
                 (_, Some(problem)) => (Phase::Degraded, problem.message.clone()),
+                (Freshness::Fresh, None) if apart.is_some() => {
+                    (Phase::Degraded, apart.unwrap_or_default())
+                }
                 (Freshness::Unknown, None) => {
                     (Phase::Pending, "its first list is not complete".into())
                 }
@@ -191,6 +221,7 @@ impl Writer {
                 revision: view.revision.0,
                 counts: [view.services, view.endpoints],
                 credential: credentials.get(cluster).copied(),
+                managed_by,
             };
             // revisions alone are not worth a write each
             let revision = known.map_or(word.revision, |known| known.word.revision);
@@ -206,6 +237,25 @@ impl Writer {
         }
         Ok(())
     }
+}
+
+/// How the control planes stand while they do not all run what is wanted.
+fn on_the_way(wanted: &Version, run: &BTreeSet<Version>) -> Option<String> {
+    if run.iter().all(|version| version == wanted) {
+        return None;
+    }
+    let run: Vec<&str> = run.iter().map(Version::as_str).collect();
+    Some(format!(
+        "on the way to {wanted}: its control planes run {}",
+        run.join(" and ")
+    ))
+}
+
+fn too_far_apart(mesh: &MeshName, version: &Version, ours: &Version) -> String {
+    format!(
+        "{mesh} runs {version} and this instance {ours}: only versions whose minors differ by one at most are made for each \
+         other; upgrade the older one"
+    )
 }
 
 /// Since when something stands as it does.
@@ -227,5 +277,26 @@ fn ignore_absent(result: Result<(), Failure>) -> Result<(), Failure> {
     match result {
         Err(Failure::Absent) => Ok(()),
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_instance_is_on_its_way_until_every_control_plane_runs_what_is_wanted() {
+        let version = |text: &str| Version::new(text).unwrap();
+        let said = |run: &[&str]| {
+            let run = run.iter().map(|text| version(text)).collect();
+            on_the_way(&version("0.2.0"), &run)
+        };
+        let both = said(&["0.1.0", "0.2.0"]).unwrap();
+        assert!(
+            both.contains("0.2.0") && both.contains("0.1.0 and 0.2.0"),
+            "{both}"
+        );
+        assert!(said(&["0.1.0"]).is_some());
+        assert_eq!(said(&["0.2.0"]), None);
     }
 }

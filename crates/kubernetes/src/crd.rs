@@ -146,6 +146,8 @@ pub enum Phase {
     Pending,
     /// All is as wanted.
     Ready,
+    /// It works, and is on its way to another version.
+    Updating,
     /// It works, and something is not as wanted; a condition says what.
     Degraded,
     /// It does not work; a condition says why.
@@ -202,6 +204,8 @@ pub struct MeshStatus {
     printcolumn(name = "Services", type_ = "integer", json_path = ".status.services"),
     printcolumn(name = "Endpoints", type_ = "integer", json_path = ".status.endpoints"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(name = "Mesh", type_ = "string", json_path = ".status.mesh", priority = 1),
+    printcolumn(name = "Version", type_ = "string", json_path = ".status.version", priority = 1),
     printcolumn(name = "Reason", type_ = "string", json_path = ".status.freshness.reason", priority = 1),
     printcolumn(name = "Credential", type_ = "string", json_path = ".status.credentialExpires", priority = 1)
 )]
@@ -266,6 +270,12 @@ pub struct ClusterStatus {
     /// The UID of its namespace kube-system, by which one cluster under two names is found.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub uid: Option<String>,
+    /// The instance that manages it, as that says itself.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mesh: Option<String>,
+    /// The version which that instance runs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// The last complete list.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<String>,

@@ -87,6 +87,8 @@ pub struct Gateway {
 pub struct Standing {
     /// Replicas that are ready, of the present template.
     pub ready: i64,
+    /// Replicas of an earlier template that are still there.
+    pub older: i64,
     /// Addresses from outside, IP or name.
     pub addresses: Vec<String>,
     /// The port of the nodes that leads to 15443.
@@ -251,6 +253,61 @@ fn pod(gateway: &Gateway) -> Value {
     })
 }
 
+/// The gateway of an instance as it stands, so that it can be written again with another image; `None` when there is none of it.
+///
+/// # Errors
+/// Why it cannot be read, or what is missing in it: then it was not made by [`manifests`].
+pub async fn found(
+    access: &Access,
+    mesh: &MeshName,
+) -> Result<Result<Option<Gateway>, String>, Failure> {
+    let deployment = manifest::get(access, &named("apps/v1", "Deployment")).await?;
+    let Some(deployment) = deployment else {
+        return Ok(Ok(None));
+    };
+    if deployment["metadata"]["labels"][INSTANCE_LABEL] != mesh.as_str() {
+        return Ok(Ok(None));
+    }
+    let service = manifest::get(access, &named("v1", "Service")).await?;
+    Ok(of(mesh, &deployment, &service.unwrap_or_default()).map(Some))
+}
+
+fn named(version: &str, kind: &str) -> Value {
+    json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": SYSTEM, "name": NAME}})
+}
+
+/// The inverse of [`manifests`].
+fn of(mesh: &MeshName, deployment: &Value, service: &Value) -> Result<Gateway, String> {
+    let container = &deployment["spec"]["template"]["spec"]["containers"][0];
+    let args = container["args"].as_array();
+    let args: Vec<&str> = args
+        .into_iter()
+        .flatten()
+        .filter_map(Value::as_str)
+        .collect();
+    let arg = |name: &str| {
+        let at = args.iter().position(|arg| *arg == name);
+        at.and_then(|at| args.get(at + 1).copied())
+            .ok_or_else(|| format!("it has no {name}"))
+    };
+    let text = |value: &Value, what: &str| {
+        let text = value.as_str().map(str::to_owned);
+        text.ok_or_else(|| format!("it has no {what}"))
+    };
+    let network = &deployment["metadata"]["labels"][NETWORK_LABEL];
+    let wrong = |error: catamaran_model::NameError| error.to_string();
+    Ok(Gateway {
+        mesh: mesh.clone(),
+        cluster: ClusterId::new(arg("--cluster")?).map_err(wrong)?,
+        network: NetworkId::new(text(network, "label of its network")?).map_err(wrong)?,
+        trust_domain: TrustDomain::new(arg("--trust-domain")?).map_err(wrong)?,
+        cluster_domain: ClusterDomain::new(arg("--cluster-domain")?).map_err(wrong)?,
+        control_plane: arg("--control-plane")?.to_owned(),
+        image: text(&container["image"], "image")?,
+        service: text(&service["spec"]["type"], "Service")?.parse()?,
+    })
+}
+
 /// Our namespace with the label of the cluster's network (Istio's rule); without a network, with nothing.
 pub fn network_label(network: Option<&NetworkId>) -> Value {
     let mut object = json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": SYSTEM}});
@@ -288,7 +345,7 @@ pub async fn remove(access: &Access, mut step: impl FnMut(&str)) -> Result<(), F
         ("policy/v1", "PodDisruptionBudget"),
         ("v1", "ServiceAccount"),
     ] {
-        let one = json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": SYSTEM, "name": NAME}});
+        let one = named(version, kind);
         if manifest::take(access, &one).await? {
             step(&manifest::title(&one));
         }
@@ -309,7 +366,6 @@ pub async fn label(access: &Access, network: Option<&NetworkId>) -> Result<(), F
 /// # Errors
 /// Why nobody knows.
 pub async fn standing(access: &Access) -> Result<Standing, Failure> {
-    let named = |version: &str, kind: &str| json!({"apiVersion": version, "kind": kind, "metadata": {"namespace": SYSTEM, "name": NAME}});
     let deployment = manifest::get(access, &named("apps/v1", "Deployment")).await?;
     let service = manifest::get(access, &named("v1", "Service")).await?;
     Ok(read(
@@ -332,6 +388,7 @@ fn read(deployment: &Value, service: &Value) -> Standing {
             true => count("updatedReplicas").min(count("availableReplicas")),
             false => 0,
         },
+        older: count("replicas") - count("updatedReplicas"),
         addresses: ingress.into_iter().flatten().filter_map(named).collect(),
         node_port: service["spec"]["ports"][0]["nodePort"].as_i64(),
     }

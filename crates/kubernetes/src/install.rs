@@ -34,10 +34,12 @@ pub const INSTALLER: &str = "catamaran-install";
 pub const INSTANCE_LABEL: &str = "catamaran.dev/mesh";
 /// The annotation on our namespace that says which instance it was made for; without it, it was there before.
 pub const MADE_FOR: &str = "catamaran.dev/made-for";
+/// The label that says which version an object was installed with.
+pub const VERSION_LABEL: &str = "app.kubernetes.io/version";
 /// The Secret with the authority, in Istio's layout and under Istio's name.
 pub const AUTHORITY: &str = "cacerts";
-/// Control planes of an instance.
-pub const REPLICAS: i64 = 2;
+/// Control planes of an instance, when nobody says how many.
+pub const REPLICAS: u32 = 2;
 /// Where proxies reach a control plane: discovery and certificates.
 pub const DISCOVERY_PORT: u16 = 15012;
 /// Where the API server reaches its webhook.
@@ -73,6 +75,8 @@ pub struct Instance {
     pub image: String,
     /// Where Istio's remote secrets are, which it reads too.
     pub istio: Option<Namespace>,
+    /// How many control planes there are.
+    pub replicas: u32,
     /// Whether our namespace is made for it.
     pub makes_namespace: bool,
 }
@@ -84,6 +88,10 @@ pub fn image(version: &Version) -> String {
 
 /// The name of what belongs to an instance: its Deployment, Service, ServiceAccount and roles.
 pub fn name(mesh: &MeshName) -> String {
+    name_of(mesh.as_str())
+}
+
+fn name_of(mesh: &str) -> String {
     format!("catamaran-{mesh}")
 }
 
@@ -135,6 +143,11 @@ fn namespace(instance: &Instance) -> Value {
         metadata["annotations"] = json!({MADE_FOR: instance.mesh.as_str()});
     }
     json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})
+}
+
+/// Our namespace, made for no instance.
+pub fn bare_namespace() -> Value {
+    json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})
 }
 
 fn definitions() -> impl Iterator<Item = Value> {
@@ -247,7 +260,7 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
     let (name, mut labels) = (name(&instance.mesh), labels(&instance.mesh));
     let selector = json!({"app": "catamaran", INSTANCE_LABEL: instance.mesh.as_str()});
     labels["app"] = json!("catamaran");
-    labels["app.kubernetes.io/version"] = json!(instance.version.as_str());
+    labels[VERSION_LABEL] = json!(instance.version.as_str());
     let metadata = json!({"namespace": NAMESPACE, "name": name, "labels": labels});
     let port =
         |name: &str, port: u16| json!({"name": name, "containerPort": port, "protocol": "TCP"});
@@ -324,7 +337,7 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
         json!({
             "apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata,
             "spec": {
-                "replicas": REPLICAS,
+                "replicas": instance.replicas,
                 "selector": {"matchLabels": selector},
                 "strategy": {"type": "RollingUpdate", "rollingUpdate": {"maxUnavailable": 0, "maxSurge": 1}},
                 "template": {"metadata": {"labels": labels}, "spec": pod},
@@ -344,6 +357,8 @@ pub struct Found {
     pub own: Vec<(String, Option<String>)>,
     /// Where the instance reads Istio's remote secrets too.
     pub istio: Option<String>,
+    /// How many control planes each instance is to have.
+    pub replicas: BTreeMap<String, u32>,
     /// The files of the authority.
     pub authority: Option<Files>,
 }
@@ -384,6 +399,12 @@ pub async fn look(access: &Access) -> Result<Found, Failure> {
     for mesh in list(access, ours, "Mesh", Some(NAMESPACE), "").await? {
         let mesh = at(&mesh);
         let name = text(&mesh["metadata"]["name"]).unwrap_or_default();
+        let named = name_of(&name);
+        let deployment = get(access, "apps/v1", "Deployment", Some(NAMESPACE), &named).await?;
+        let replicas = deployment.and_then(|it| it.data["spec"]["replicas"].as_u64());
+        if let Some(replicas) = replicas.and_then(|count| u32::try_from(count).ok()) {
+            found.replicas.insert(name.clone(), replicas);
+        }
         found.meshes.push((name, text(&mesh["spec"]["region"])));
     }
     for cluster in list(access, ours, "Cluster", Some(NAMESPACE), "").await? {
@@ -554,7 +575,9 @@ pub async fn rollout(access: &Access, mesh: &MeshName) -> Result<Rollout, Failur
         .iter()
         .map(|pod| serde_json::to_value(pod).unwrap_or_default())
         .collect();
-    Ok(judge(&deployment.data["status"], generation, &pods))
+    let wanted = deployment.data["spec"]["replicas"].as_i64();
+    let wanted = wanted.unwrap_or(i64::from(REPLICAS));
+    Ok(judge(&deployment.data["status"], generation, wanted, &pods))
 }
 
 /// Reasons of a waiting container that need a person.
@@ -567,11 +590,11 @@ const STUCK: [&str; 6] = [
     "CrashLoopBackOff",
 ];
 
-fn judge(status: &Value, generation: i64, pods: &[Value]) -> Rollout {
+fn judge(status: &Value, generation: i64, wanted: i64, pods: &[Value]) -> Rollout {
     let count = |field: &str| status[field].as_i64().unwrap_or_default();
     let ready = count("availableReplicas").min(count("updatedReplicas"));
     if count("observedGeneration") >= generation
-        && ready >= REPLICAS
+        && ready >= wanted
         && count("replicas") == count("updatedReplicas")
     {
         return Rollout::Ready;
@@ -615,9 +638,37 @@ fn judge(status: &Value, generation: i64, pods: &[Value]) -> Rollout {
             }
         }
     }
-    let counted = format!("{ready} of {REPLICAS} replicas are ready");
+    let counted = format!("{ready} of {wanted} replicas are ready");
     because.insert(0, counted);
     Rollout::Waiting(because.join("; "))
+}
+
+/// Whether something is left of an instance whose `Mesh` is gone, as when something else than [`remove`] took it out: what its
+/// control plane wrote itself. Its webhook would keep pods from being made.
+///
+/// # Errors
+/// Why that is not known.
+pub async fn left_over(access: &Access, mesh: &MeshName) -> Result<bool, Failure> {
+    let hook = webhook::configuration::name(mesh);
+    for (version, kind, namespace, name) in [
+        (
+            "admissionregistration.k8s.io/v1",
+            "MutatingWebhookConfiguration",
+            None,
+            hook.as_str(),
+        ),
+        (
+            "catamaran.dev/v1alpha1",
+            "MeshExport",
+            Some(NAMESPACE),
+            mesh.as_str(),
+        ),
+    ] {
+        if get(access, version, kind, namespace, name).await?.is_some() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What kind a manifest is of, and its name.
@@ -627,7 +678,7 @@ fn target(manifest: &Value) -> (ApiResource, String) {
     (resource, text(&manifest["metadata"]["name"]))
 }
 
-fn resource(version: &str, kind: &str) -> ApiResource {
+pub(crate) fn resource(version: &str, kind: &str) -> ApiResource {
     let (group, version) = version.split_once('/').unwrap_or(("", version));
     ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
 }
@@ -640,8 +691,8 @@ fn api(access: &Access, resource: &ApiResource, namespace: Option<&str>) -> Api<
     }
 }
 
-/// One object, if it is there.
-async fn get(
+/// One object, if it is there; it is not when its kind is not installed.
+pub(crate) async fn get(
     access: &Access,
     version: &str,
     kind: &str,
@@ -649,11 +700,14 @@ async fn get(
     name: &str,
 ) -> Result<Option<DynamicObject>, Failure> {
     let api = api(access, &resource(version, kind), namespace);
-    within(access, api.get_opt(name)).await
+    match within(access, api.get_opt(name)).await {
+        Err(error) if is_missing(&error) => Ok(None),
+        other => other,
+    }
 }
 
 /// All objects with these labels; none when the kind is not installed.
-async fn list(
+pub(crate) async fn list(
     access: &Access,
     version: &str,
     kind: &str,
@@ -677,7 +731,7 @@ fn is_missing(failure: &Failure) -> bool {
     )
 }
 
-async fn within<T>(
+pub(crate) async fn within<T>(
     access: &Access,
     answer: impl Future<Output = Result<T, kube::Error>>,
 ) -> Result<T, Failure> {

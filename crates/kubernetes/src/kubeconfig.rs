@@ -13,6 +13,10 @@ use zeroize::Zeroizing;
 
 use crate::base64;
 
+mod program;
+
+pub use program::{Interactive, Program, Runner};
+
 /// The most bytes that a kubeconfig may have.
 pub const MAX_BYTES: usize = 1 << 20;
 
@@ -70,6 +74,7 @@ impl Server {
             certificate_authority: None,
             insecure_skip_tls_verify: false,
             proxy_url: None,
+            extensions: None,
         };
         read_server("server".into(), &entry, allowed)
     }
@@ -167,6 +172,15 @@ struct ClusterEntry {
     #[serde(default)]
     insecure_skip_tls_verify: bool,
     proxy_url: Option<String>,
+    extensions: Option<Vec<Extension>>,
+}
+
+/// What others add to a cluster's entry; only a program is told of its own.
+#[derive(Deserialize)]
+struct Extension {
+    name: String,
+    #[serde(default)]
+    extension: serde_json::Value,
 }
 
 #[derive(Deserialize)]
@@ -188,9 +202,13 @@ struct UserEntry {
     client_key: Option<String>,
     username: Option<IgnoredAny>,
     password: Option<IgnoredAny>,
-    exec: Option<IgnoredAny>,
+    exec: Option<Exec>,
     auth_provider: Option<IgnoredAny>,
 }
+
+/// A program, which is looked at only where one may be run; elsewhere its being there is enough.
+#[derive(Deserialize)]
+struct Exec(serde_json::Value);
 
 #[derive(Deserialize)]
 struct NamedContext {
@@ -260,6 +278,27 @@ impl Kubeconfig {
         context: Option<&str>,
         allowed: Allowed,
     ) -> Result<Kubeconfig, Refused> {
+        Self::read_with(text, context, allowed, None)
+    }
+
+    /// Reads the context of this name in a person's own file, whose user may be said by a program: `run` runs it.
+    ///
+    /// Never for a file that somebody else may have written: a program does what it likes.
+    pub fn read_own(
+        text: &str,
+        context: Option<&str>,
+        allowed: Allowed,
+        run: Runner<'_>,
+    ) -> Result<Kubeconfig, Refused> {
+        Self::read_with(text, context, allowed, Some(run))
+    }
+
+    fn read_with(
+        text: &str,
+        context: Option<&str>,
+        allowed: Allowed,
+        run: Option<Runner<'_>>,
+    ) -> Result<Kubeconfig, Refused> {
         if text.len() > MAX_BYTES {
             let reason = format!("it has {} bytes, and {MAX_BYTES} are the limit", text.len());
             return Err(refused("kubeconfig", reason, MAKE_ONE));
@@ -320,10 +359,16 @@ impl Kubeconfig {
         {
             return Err(not_known(format!("users[{u}].user"), &key));
         }
-        let (server, ca, proxy) = read_cluster(c, &file.clusters[c].cluster, allowed)?;
+        let entry = &file.clusters[c].cluster;
+        let (server, ca, proxy) = read_cluster(c, entry, allowed)?;
+        let user = &file.users[u].user;
+        let user = match (&user.exec, run) {
+            (Some(exec), Some(run)) => read_program(u, exec, entry, run)?,
+            _ => read_user(u, user, allowed)?,
+        };
         Ok(Kubeconfig {
             name: file.clusters[c].name.clone(),
-            user: read_user(u, &file.users[u].user, allowed)?,
+            user,
             server,
             ca,
             proxy,
@@ -534,6 +579,23 @@ fn read_proxy(field: String, url: &str) -> Result<String, Refused> {
         Some(_) => authority.to_string(),
         None => format!("{authority}:80"),
     })
+}
+
+fn read_program(
+    n: usize,
+    exec: &Exec,
+    cluster: &ClusterEntry,
+    run: Runner<'_>,
+) -> Result<User, Refused> {
+    let field = format!("users[{n}].user.exec");
+    let entry = program::Entry::deserialize(&exec.0).map_err(|error| {
+        refused(
+            field.clone(),
+            crate::failure::printable(&error.to_string()),
+            "compare it with what `kubectl config view --minify` prints",
+        )
+    })?;
+    Program::of(field, &entry, cluster)?.ask(run)
 }
 
 fn read_user(n: usize, entry: &UserEntry, allowed: Allowed) -> Result<User, Refused> {

@@ -4,7 +4,8 @@
 //! what a cluster has; then [`kubeconfig::Kubeconfig`], which takes only harmless credentials; then [`crd`], our own kinds.
 //!
 //! This room decides nothing about traffic. It writes nothing into a cluster that it only discovers but a token for itself.
-//! It follows no redirect, runs no program, and believes no failure: only a complete list or a delete makes something go.
+//! It follows no redirect, runs no program (a person's own kubeconfig may name one, which whoever reads it runs), and believes
+//! no failure: only a complete list or a delete makes something go.
 //!
 //! ```
 //! use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
@@ -16,6 +17,7 @@
 
 mod api;
 mod base64;
+pub mod chart;
 pub mod connect;
 pub mod crd;
 pub mod enrol;
@@ -34,6 +36,7 @@ pub mod review;
 pub mod rights;
 mod seen;
 pub mod token;
+pub mod upgrade;
 pub mod watch;
 pub mod webhook;
 pub mod write;

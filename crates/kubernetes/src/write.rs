@@ -65,8 +65,8 @@ pub struct Standing {
 pub struct MeshWord {
     /// How it stands.
     pub standing: Standing,
-    /// The version of this control plane.
-    pub version: Version,
+    /// The versions of its control planes.
+    pub versions: Vec<Version>,
     /// How many clusters, services, endpoints and connected proxies there are.
     pub counts: [usize; 4],
 }
@@ -84,6 +84,8 @@ pub struct ClusterWord {
     pub counts: [usize; 2],
     /// When its credential ends.
     pub credential: Option<Timestamp>,
+    /// The instance that manages it, and its version.
+    pub managed_by: Option<(MeshName, Version)>,
 }
 
 /// Writes what became of the instance.
@@ -99,7 +101,7 @@ pub async fn put_mesh_status(
     let status = MeshStatus {
         phase: word.standing.phase,
         observed_generation: None,
-        versions: vec![word.version.to_string()],
+        versions: word.versions.iter().map(ToString::to_string).collect(),
         clusters,
         services,
         endpoints,
@@ -136,6 +138,11 @@ pub async fn put_cluster_status(
         observed_generation: None,
         freshness,
         uid: None,
+        mesh: word.managed_by.as_ref().map(|(mesh, _)| mesh.to_string()),
+        version: word
+            .managed_by
+            .as_ref()
+            .map(|(_, version)| version.to_string()),
         revision: Some(word.revision.to_string()),
         services,
         endpoints,
@@ -164,6 +171,8 @@ pub fn rfc3339(at: Timestamp) -> String {
 fn conditions(standing: &Standing) -> Vec<Condition> {
     let (status, reason) = match standing.phase {
         Phase::Ready => ("True", "AsWanted"),
+        // It serves meanwhile.
+        Phase::Updating => ("True", "Updating"),
         Phase::Degraded => ("True", "Degraded"),
         Phase::Pending => ("Unknown", "Pending"),
         Phase::Failed => ("False", "Failed"),

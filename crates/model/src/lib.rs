@@ -19,6 +19,7 @@ mod mesh;
 mod name;
 mod service;
 mod time;
+mod version;
 mod xds_name;
 
 pub use address::{AddressError, EndpointAddress};

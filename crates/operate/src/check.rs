@@ -11,7 +11,7 @@ use catamaran_local::object::{Object, SERVICE_NAME_LABEL};
 use catamaran_local::write;
 use catamaran_model::{
     ClusterId, ClusterName, Member, MemberMode, MtlsMode, Namespace, ServiceKey, ServiceName,
-    SpiffeId,
+    SpiffeId, Version,
 };
 use serde::Serialize;
 
@@ -676,12 +676,11 @@ fn versions(told: &[Told]) -> Check {
         .filter_map(|one| Some((one.name(), one.status.as_ref().ok()?.version.as_str())))
         .collect();
     let distinct: BTreeSet<&str> = said.iter().map(|(_, version)| *version).collect();
-    let minors: BTreeSet<Option<u32>> = distinct.iter().map(|version| minor(version)).collect();
-    let apart = match (minors.first(), minors.last()) {
-        (Some(Some(first)), Some(Some(last))) => last - first > 1,
-        (Some(None), _) => distinct.len() > 1,
-        _ => false,
+    let near = |a: &str, b: &str| match (Version::new(a), Version::new(b)) {
+        (Ok(a), Ok(b)) => a.is_neighbour(&b),
+        _ => a == b,
     };
+    let apart = (distinct.iter()).any(|a| distinct.iter().any(|b| !near(a, b)));
     let all = said
         .iter()
         .map(|(name, version)| format!("{name} {version}"))
@@ -701,10 +700,6 @@ fn versions(told: &[Told]) -> Check {
         seen,
         "bring the older instance up by one version at a time",
     )
-}
-
-fn minor(version: &str) -> Option<u32> {
-    version.split('.').nth(1)?.parse().ok()
 }
 
 fn no_plaintext(told: &[Told]) -> Result<Check, OperateError> {

@@ -1,4 +1,5 @@
-//! The way to a cluster with an API server, as the person at the keyboard has it: a kubeconfig and a context.
+//! The way to a cluster with an API server, as the person at the keyboard has it: a kubeconfig and a context. It is the only
+//! reader of a person's own kubeconfig.
 
 use std::path::PathBuf;
 
@@ -8,7 +9,7 @@ use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig, Refused};
 use catamaran_model::{ClusterId, MeshName, MeshSpec};
 
-use crate::OperateError;
+use crate::{OperateError, own_program};
 
 /// One's own kubeconfig, read on one's own machine.
 const OWN: Allowed = Allowed {
@@ -21,7 +22,7 @@ const OWN: Allowed = Allowed {
 /// Where to look for a context.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Contact {
-    /// Kubeconfigs, of which the first that has the context counts.
+    /// Kubeconfigs, of which the first that has the context counts. Those that are not there are passed over, as kubectl does.
     pub files: Vec<PathBuf>,
     /// The context; the current one when not said.
     pub context: Option<String>,
@@ -30,9 +31,17 @@ pub struct Contact {
 /// Why a cluster with an API server is not as an operation needs it.
 #[derive(Debug, thiserror::Error)]
 pub enum ContactError {
-    /// No kubeconfig is known.
-    #[error("no kubeconfig is named")]
-    NoFile,
+    /// No kubeconfig is known, or none of those is there.
+    #[error("there is no kubeconfig{}", places(.0))]
+    NoFile(Vec<PathBuf>),
+    /// None of the kubeconfigs has the context.
+    #[error("{of}: {source}")]
+    NoContext {
+        /// Of what.
+        of: String,
+        /// In which way it is missing.
+        source: Refused,
+    },
     /// A kubeconfig cannot be read.
     #[error("the kubeconfig {path}: {source}")]
     File {
@@ -63,9 +72,17 @@ pub enum ContactError {
         /// Whose.
         of: String,
         /// What it was about.
-        what: &'static str,
+        what: String,
         /// What happened.
         failure: Failure,
+    },
+    /// Something has to end there before.
+    #[error("{of}: {what}")]
+    NotNow {
+        /// Where.
+        of: String,
+        /// What has to end.
+        what: &'static str,
     },
     /// The definitions of our kinds are not there.
     #[error(
@@ -131,8 +148,17 @@ pub enum ContactError {
     NoImage(MeshName),
 }
 
+fn places(files: &[PathBuf]) -> String {
+    let names = files.iter().map(|file| file.display().to_string());
+    match files.is_empty() {
+        true => String::new(),
+        false => format!(" at {}", names.collect::<Vec<_>>().join(", ")),
+    }
+}
+
 fn words(what: &str, failure: &Failure) -> String {
     match failure {
+        Failure::Absent => format!("{what}: it is not there"),
         Failure::Unauthorized { said } => {
             format!("its API server does not accept the credential (401: {said})")
         }
@@ -150,11 +176,23 @@ impl ContactError {
     /// The next step, when the text does not say it.
     pub(crate) fn fix(&self) -> Option<String> {
         Some(match self {
-            ContactError::NoFile => "name one (--kubeconfig FILE), or set KUBECONFIG".to_owned(),
-            ContactError::Failed {
-                failure: Failure::Unauthorized { .. } | Failure::Forbidden { .. },
-                ..
-            } => "use a context of somebody who may, as an administrator of that cluster".into(),
+            ContactError::NoFile(_) => "name one (--kubeconfig FILE), or set KUBECONFIG".to_owned(),
+            ContactError::NoContext { .. } => {
+                "see `kubectl config get-contexts`; another file is named with --kubeconfig".into()
+            }
+            ContactError::Failed { failure, .. } => match failure {
+                Failure::Forbidden { .. } => {
+                    "use a context of somebody who may, as an administrator of that cluster".into()
+                }
+                Failure::Unauthorized { .. } => {
+                    "the context's credential has expired or was revoked: log in again, then do the same command again".into()
+                }
+                Failure::Unreachable { .. } | Failure::Slow { .. } | Failure::Tls { .. } => {
+                    "see whether `kubectl --context ... version` answers, then do the same command again".into()
+                }
+                _ => "do the same command again; what is done is not done twice".into(),
+            },
+            ContactError::NotNow { .. } => "do the same command again when it has ended".into(),
             ContactError::NoInstance { mesh, .. } => {
                 format!("create it first: catamaran mesh create {mesh} --context CONTEXT")
             }
@@ -176,21 +214,29 @@ impl ContactError {
         })
     }
 
+    /// Whether it is the way there that fails, or who we are there.
+    pub(crate) fn unreachable(&self) -> bool {
+        matches!(
+            self,
+            ContactError::Failed {
+                failure: Failure::Unreachable { .. }
+                    | Failure::Address { .. }
+                    | Failure::Slow { .. }
+                    | Failure::Tls { .. }
+                    | Failure::Unauthorized { .. }
+                    | Failure::Forbidden { .. },
+                ..
+            }
+        )
+    }
+
     pub(crate) fn failed(
         of: &str,
-        what: &'static str,
-    ) -> impl FnOnce(Failure) -> OperateError + use<> {
-        let of = of.to_owned();
+        what: impl Into<String>,
+    ) -> impl FnOnce(Failure) -> OperateError {
+        let (of, what) = (of.to_owned(), what.into());
         move |failure| ContactError::Failed { of, what, failure }.into()
     }
-}
-
-/// A way that can be gone.
-pub(crate) struct Reached {
-    /// For people.
-    pub(crate) who: String,
-    pub(crate) config: Kubeconfig,
-    pub(crate) access: Access,
 }
 
 impl Contact {
@@ -202,39 +248,64 @@ impl Contact {
         }
     }
 
+    /// The context alone, for people.
+    pub(crate) fn short(&self) -> &str {
+        self.context.as_deref().unwrap_or("the current context")
+    }
+
+    /// What names it on a command line.
+    pub(crate) fn option(&self) -> String {
+        match &self.context {
+            Some(context) => format!(" --context {context}"),
+            None => String::new(),
+        }
+    }
+
     /// Reads the kubeconfig; nothing is asked yet.
     pub(crate) fn reach(&self) -> Result<Reached, OperateError> {
-        let mut refused = None;
+        let mut first: Option<ContactError> = None;
         for path in &self.files {
-            let text = std::fs::read_to_string(path).map_err(|source| ContactError::File {
-                path: path.clone(),
-                source,
-            })?;
-            match Kubeconfig::read_context(&text, self.context.as_deref(), OWN) {
+            let text = match std::fs::read_to_string(path) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(source) => {
+                    let path = path.clone();
+                    return Err(ContactError::File { path, source }.into());
+                }
+            };
+            let of = path.display().to_string();
+            let mut run = |program: &_| own_program::run(program, path);
+            match Kubeconfig::read_own(&text, self.context.as_deref(), OWN, &mut run) {
                 Ok(config) => {
-                    let access =
-                        Access::new(&config, OWN).map_err(|source| ContactError::Credential {
-                            of: path.display().to_string(),
-                            source,
-                        })?;
+                    let access = Access::new(&config, OWN)
+                        .map_err(|source| ContactError::Credential { of, source })?;
                     return Ok(Reached {
                         who: self.name(),
                         config,
                         access,
                     });
                 }
-                Err(source) => {
-                    // A file without the context is not the one to complain of.
-                    let there = source.field != "current-context";
-                    if refused.is_none() || there {
-                        let of = path.display().to_string();
-                        refused = Some(ContactError::Refused { of, source });
-                    }
+                // A file without the context is not the one to complain of.
+                Err(source) if source.field == "current-context" => {
+                    first = first.or(Some(ContactError::NoContext { of, source }));
                 }
+                Err(source) => match &first {
+                    Some(ContactError::Refused { .. }) => {}
+                    _ => first = Some(ContactError::Refused { of, source }),
+                },
             }
         }
-        Err(refused.unwrap_or(ContactError::NoFile).into())
+        let none = || ContactError::NoFile(self.files.clone());
+        Err(first.unwrap_or_else(none).into())
     }
+}
+
+/// A way that can be gone.
+pub(crate) struct Reached {
+    /// For people.
+    pub(crate) who: String,
+    pub(crate) config: Kubeconfig,
+    pub(crate) access: Access,
 }
 
 impl Reached {
@@ -267,7 +338,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_file_with_the_context_counts() {
+    fn the_file_with_the_context_counts_and_a_missing_one_is_named() {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, user: &str| {
             let path = folder.path().join(name);
@@ -283,14 +354,106 @@ mod tests {
             write("one", "{token: t}"),
             write("two", "{exec: {command: curl}}"),
         ];
-        let said = |context: &str| {
+        let failed = |files: &[PathBuf], context: &str| {
             let contact = Contact {
-                files: files.clone(),
+                files: files.to_vec(),
                 context: Some(context.into()),
             };
-            contact.reach().err().unwrap().to_string()
+            contact.reach().err().unwrap()
         };
-        assert!(said("two").contains("two: users[0].user.exec"));
-        assert!(said("three").contains("\"three\""));
+        let two = failed(&files, "two");
+        assert!(
+            two.to_string()
+                .contains("two: users[0].user.exec.apiVersion")
+        );
+        assert_eq!((two.code(), two.class().exit_code()), ("CTM-K102", 1));
+        let three = failed(&files, "three");
+        assert!(three.to_string().contains("\"three\""));
+        assert_eq!((three.code(), three.class().exit_code()), ("CTM-K101", 2));
+        // a file that is not there is passed over; when none is there, they are named
+        let none = folder.path().join("none");
+        let with_none = [&[none.clone()][..], &files].concat();
+        assert!(
+            failed(&with_none, "two")
+                .to_string()
+                .contains("users[0].user.exec")
+        );
+        let nothing = failed(&[none], "two");
+        assert!(nothing.to_string().ends_with("/none"), "{nothing}");
+        assert_eq!(
+            (nothing.code(), nothing.class().exit_code()),
+            ("CTM-K101", 2)
+        );
+    }
+    /// A kubeconfig beside a script that says who we are, and what opening it gives.
+    fn by_program(script: &str, command: &str, more: &str) -> Result<(), String> {
+        use std::os::unix::fs::PermissionsExt as _;
+        let folder = tempfile::tempdir().unwrap();
+        let (file, program) = (folder.path().join("config"), folder.path().join("who"));
+        // Somebody else's fork may hold a file open that was just written, so it is sh that reads it.
+        std::fs::write(&program, format!("#!/bin/sh\n{script}\n")).unwrap();
+        std::fs::set_permissions(&program, std::fs::Permissions::from_mode(0o755)).unwrap();
+        let text = format!(
+            "{{current-context: one, clusters: [{{name: c, cluster: {{server: 'https://10.0.0.1', \
+             certificate-authority-data: {CA}}}}}], \
+             users: [{{name: u, user: {{exec: {{apiVersion: client.authentication.k8s.io/v1, command: {command}, args: [{}], \
+             interactiveMode: Never, {more}}}}}}}], contexts: [{{name: one, context: {{cluster: c, user: u}}}}]}}",
+            program.display()
+        );
+        std::fs::write(&file, text).unwrap();
+        let way = Contact {
+            files: vec![file],
+            context: Some("one".into()),
+        };
+        way.reach().map(drop).map_err(|error| error.to_string())
+    }
+
+    /// A certificate that nobody has the key of any more.
+    const CA: &str = "LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCk1JSUJlVENDQVIrZ0F3SUJBZ0lVZU94Mll6emRmODhjZSsrNzB0eS9XUEsrVWlnd0NnWUlLb1\
+                      pJemowRUF3SXcKRVRFUE1BMEdBMVVFQXd3R2JtOWliMlI1TUNBWERUSTJNVEV5TkRFMk1Ea3dNMW9ZRHpJeE1qWXhNRE14TVRZdwpPVEF6V2pB\
+                      Uk1ROHdEUVlEVlFRRERBWnViMkp2Wkhrd1dUQVRCZ2NxaGtqT1BRSUJCZ2dxaGtqT1BRTUJCd05DCkFBUlJHU2J5RFZQT1VoYjhFdjhKYm9zRH\
+                      psN2NUc01zcUM5V25yUCt5dCtHTnhtMHRCaTd1YXZTa1BVbEs2d1QKM1pyRjZOVnVMZkVSNWFUYmFKeWVHbEJqbzFNd1VUQWRCZ05WSFE0RUZn\
+                      UVVHM1NkKzNzUFlkU3RFRGxJMkZnZgpXbXowZSt3d0h3WURWUjBqQkJnd0ZvQVVHM1NkKzNzUFlkU3RFRGxJMkZnZldtejBlK3d3RHdZRFZSMF\
+                      RBUUgvCkJBVXdBd0VCL3pBS0JnZ3Foa2pPUFFRREFnTklBREJGQWlCd1IxdmpDejMwa3dERmQ1Ym5DN1Yycit0VS80emEKZnQ4RHowcEoyMWZQ\
+                      SHdJaEFLUGR4bjYvekhTalNSSXBWSG5kRU9iSFJzclY4RHF5Kzl1UG1vMG5leHdvCi0tLS0tRU5EIENFUlRJRklDQVRFLS0tLS0K";
+    const GOOD: &str = r#"echo '{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t"}}'"#;
+
+    #[tokio::test]
+    async fn a_program_of_ones_own_kubeconfig_says_who_one_is() {
+        by_program(GOOD, "sh", "").unwrap();
+        // It is told of the cluster and of the environment that stands beside it.
+        let told = format!(
+            r#"case "$KUBERNETES_EXEC_INFO$WHO" in *'"server":"https://10.0.0.1"'*me) {GOOD};; *) echo "$KUBERNETES_EXEC_INFO" >&2; exit 1;; esac"#
+        );
+        let more = "provideClusterInfo: true, env: [{name: WHO, value: me}]";
+        by_program(&told, "sh", more).unwrap();
+        by_program(&told, "sh", "").unwrap_err();
+    }
+
+    #[tokio::test]
+    async fn a_program_that_fails_is_named_with_what_it_wrote() {
+        let said = |script: &str| by_program(script, "sh", "").unwrap_err();
+        let refused = said("echo 'Error: SSO session has expired' >&2; exit 7");
+        for part in [
+            "users[0].user.exec: sh:",
+            "exit status: 7",
+            "SSO session has expired",
+            "by hand",
+        ] {
+            assert!(refused.contains(part), "{refused}");
+        }
+        // What may be a part of a token is not shown.
+        let refused = said("echo sesame");
+        assert!(
+            refused.contains("no ExecCredential") && !refused.contains("sesame"),
+            "{refused}"
+        );
+        assert!(said(&GOOD.replace("\"token\"", "\"user\"")).contains("neither token nor"));
+        assert!(said(&GOOD.replace("/v1\"", "/v1beta1\"")).contains("v1beta1"));
+        let absent = by_program("", "none-such", "installHint: 'get it from us'").unwrap_err();
+        assert!(
+            absent.contains("none-such: it cannot be run") && absent.contains("get it from us"),
+            "{absent}"
+        );
     }
 }

@@ -204,6 +204,46 @@ pub enum OperateError {
         /// The versions there are.
         installed: Vec<String>,
     },
+    /// An instance of another version than this program.
+    #[error("{mesh} runs {runs}, and this program is {wanted}")]
+    OtherVersion {
+        /// The instance.
+        mesh: MeshName,
+        /// What it runs.
+        runs: Version,
+        /// What this program would install.
+        wanted: Version,
+        /// What names its cluster on a command line, ` --context one`.
+        option: String,
+    },
+    /// A version that cannot be gone to at once.
+    #[error(
+        "{mesh} runs {runs} and does not go to {wanted} at once: versions go up one minor at a time, and back one at most"
+    )]
+    VersionSkipped {
+        /// The instance.
+        mesh: MeshName,
+        /// What it runs.
+        runs: Version,
+        /// What was asked for.
+        wanted: Version,
+    },
+    /// A version that the instance beside it is not made for.
+    #[error(
+        "{peer} in {cluster} runs {runs}, which is not made for {mesh} at {wanted}: their minors may differ by one"
+    )]
+    VersionsApart {
+        /// The instance.
+        mesh: MeshName,
+        /// What was asked for.
+        wanted: Version,
+        /// The instance beside it.
+        peer: String,
+        /// Its cluster.
+        cluster: String,
+        /// What that runs.
+        runs: Version,
+    },
     /// A gateway where none may be deployed.
     #[error(
         "{mesh} only discovers {cluster}, so it deploys no gateway there (asked for by {cluster}={network},gateway)"
@@ -239,28 +279,6 @@ pub enum OperateError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
-    },
-    /// There is no way to a cluster with an API server.
-    #[error("the context {context:?} cannot be used: {reason}")]
-    NoWay {
-        /// The context.
-        context: String,
-        /// Why not.
-        reason: String,
-    },
-    /// Something in a cluster with an API server was not done.
-    #[error("{context}: {what}: {reason}")]
-    Cluster {
-        /// The context.
-        context: String,
-        /// What it was about.
-        what: String,
-        /// What the API server said, or that it said nothing.
-        reason: String,
-        /// Whether it is the way to it that fails.
-        unreachable: bool,
-        /// What to do.
-        fix: String,
     },
     /// The user of a context may not do all that is needed.
     #[error("the user of the context {context:?} may not install an instance")]
@@ -396,11 +414,12 @@ impl OperateError {
             OperateError::UnknownMesh { .. } => "CTM-T101",
             OperateError::MeshExists { .. } => "CTM-M102",
             OperateError::UnknownVersion { .. } => "CTM-M103",
+            OperateError::OtherVersion { .. } => "CTM-M104",
+            OperateError::VersionSkipped { .. } => "CTM-M105",
+            OperateError::VersionsApart { .. } => "CTM-M106",
             OperateError::Timeout { .. } => "CTM-M201",
             OperateError::NoAnswer { .. } => "CTM-M202",
-            OperateError::NoWay { .. } => "CTM-K101",
             OperateError::MissingRights { .. } => "CTM-K107",
-            OperateError::Cluster { .. } => "CTM-K103",
             OperateError::OtherRoot { .. } => "CTM-T102",
             OperateError::NoRoot { .. } => "CTM-T103",
             OperateError::RootLeftOver { .. } => "CTM-T104",
@@ -420,9 +439,11 @@ impl OperateError {
             OperateError::ManyProxies { .. } => "CTM-P102",
             OperateError::NotHeld { .. } => "CTM-V101",
             OperateError::Contact(contact) => match contact {
-                ContactError::NoFile | ContactError::File { .. } => "CTM-K101",
+                ContactError::NoFile(_)
+                | ContactError::NoContext { .. }
+                | ContactError::File { .. } => "CTM-K101",
                 ContactError::Refused { .. } | ContactError::Credential { .. } => "CTM-K102",
-                ContactError::Failed { .. } => "CTM-K103",
+                ContactError::Failed { .. } | ContactError::NotNow { .. } => "CTM-K103",
                 ContactError::NoInstance { .. } => "CTM-K104",
                 ContactError::SameCluster { .. } | ContactError::OwnCluster { .. } => "CTM-K105",
                 ContactError::OtherCluster { .. } => "CTM-K106",
@@ -437,18 +458,16 @@ impl OperateError {
     pub fn class(&self) -> Class {
         match self {
             OperateError::NoFleet
-            | OperateError::NoWay { .. }
             | OperateError::BadSetting { .. }
             | OperateError::Name(_)
             | OperateError::NamedTwice(_)
-            | OperateError::Contact(ContactError::NoFile | ContactError::NoImage(_))
+            | OperateError::Contact(
+                ContactError::NoFile(_) | ContactError::NoContext { .. } | ContactError::NoImage(_),
+            )
             | OperateError::Exec(ExecError::Target(_)) => Class::Usage,
             OperateError::NotHeld { .. } => Class::Found,
-            OperateError::NoAnswer { .. }
-            | OperateError::Contact(ContactError::Failed { .. })
-            | OperateError::Cluster {
-                unreachable: true, ..
-            } => Class::Unreachable,
+            OperateError::NoAnswer { .. } => Class::Unreachable,
+            OperateError::Contact(contact) if contact.unreachable() => Class::Unreachable,
             OperateError::Timeout { .. }
             | OperateError::Lifecycle(LifecycleError::TooSlow { .. }) => Class::Timeout,
             _ => Class::Failed,
@@ -558,6 +577,22 @@ impl OperateError {
                 path.display()
             ),
             OperateError::UnknownVersion { .. } => "leave --version out, or name an installed one".into(),
+            OperateError::OtherVersion { mesh, option, .. } => {
+                format!("take it there: catamaran mesh upgrade {mesh}{option}; or use the program of its version")
+            }
+            OperateError::VersionSkipped { mesh, runs, wanted } => match next_line(runs, wanted) {
+                Some(next) => format!(
+                    "go to {next} first, with the program of that version: catamaran mesh upgrade {mesh}; --force goes all the same"
+                ),
+                None => "use a version whose minor is a neighbour's; --force goes all the same".into(),
+            },
+            OperateError::VersionsApart { mesh, wanted, peer, runs, .. } => {
+                let (first, then) = match runs.line() < wanted.line() {
+                    true => (peer.as_str(), mesh.as_str()),
+                    false => (mesh.as_str(), peer.as_str()),
+                };
+                format!("take {first} one minor further before {then}; --force goes all the same")
+            }
             OperateError::GatewayElsewhere { cluster, network, .. } => format!(
                 "leave the gateway out, its address is discovered ({cluster}={network}); or give it \
                  ({cluster}={network},gateway=IP:PORT); the instance that manages {cluster} deploys it"
@@ -576,13 +611,9 @@ impl OperateError {
                 format!("catamaran cluster start {cluster}")
             }
             OperateError::Contact(contact) => return contact.fix(),
-            OperateError::NoWay { .. } => {
-                "see `kubectl config get-contexts`; another file is named with --kubeconfig".into()
-            }
             OperateError::MissingRights { .. } => {
                 "use a context whose user is an administrator of the cluster (cluster-admin), or ask one for these rights".into()
             }
-            OperateError::Cluster { fix, .. } => fix.clone(),
             OperateError::Authority { .. } => {
                 "issue a new one: catamaran trust renew MESH".into()
             }
@@ -598,7 +629,6 @@ impl OperateError {
             OperateError::NoAnswer { .. }
                 | OperateError::Timeout { .. }
                 | OperateError::NotHeld { .. }
-                | OperateError::Cluster { .. }
                 | OperateError::File { .. }
                 | OperateError::Contact(ContactError::Failed { .. } | ContactError::Rights(_))
                 | OperateError::Lifecycle(_)
@@ -611,6 +641,16 @@ impl OperateError {
         let path = path.into();
         move |source| OperateError::File { path, source }
     }
+}
+
+/// The next minor on the way from one version to another; none between majors.
+fn next_line(runs: &Version, wanted: &Version) -> Option<String> {
+    let ((major, minor), (to_major, to)) = (runs.line()?, wanted.line()?);
+    let next = match minor < to {
+        true => minor + 1,
+        false => minor.checked_sub(1)?,
+    };
+    (major == to_major).then(|| format!("{major}.{next}"))
 }
 
 fn list(names: &[String]) -> String {

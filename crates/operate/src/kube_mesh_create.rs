@@ -3,16 +3,14 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use catamaran_identity::{CaCerts, CaCertsFiles, ceremony};
-use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
-use catamaran_kubernetes::install::{self, Files, Found, Instance, Outcome, Rollout};
-use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, Region, TrustDomain, Version};
+use catamaran_kubernetes::install::{self, Found, Instance, Outcome, Rollout};
+use catamaran_kubernetes::upgrade;
+use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, Region, Version};
 use serde_json::Value;
 
-use crate::fleet::now;
+use crate::contact::{Contact, ContactError, Reached};
 use crate::kube_trust::{self, RootFrom};
-use crate::kube_way::KubeContext;
 use crate::{Job, OUR_VERSION, OperateError};
 
 /// How long a control plane may take until every replica is ready, its image's way to the node included.
@@ -25,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(300);
 #[derive(Debug, Clone)]
 pub struct InstallMesh {
     /// The cluster.
-    pub context: KubeContext,
+    pub context: Contact,
     /// The instance's name.
     pub name: MeshName,
     /// The cluster's name in the mesh.
@@ -38,6 +36,8 @@ pub struct InstallMesh {
     pub network: Option<NetworkId>,
     /// The image; the version's own when not said.
     pub image: Option<String>,
+    /// How many control planes there are; what is there already when not said, else two.
+    pub replicas: Option<u32>,
     /// Where the roots of instances are kept on this machine.
     pub roots: PathBuf,
     /// Where its root comes from.
@@ -61,37 +61,45 @@ impl InstallMesh {
                 });
             }
         };
+        let image = self.image.clone();
+        let stays = as_it_is(found, &self.name, &self.cluster, version, image)?;
         // What is not said stays as it is.
-        let region = found
-            .meshes
-            .iter()
-            .find_map(|(name, region)| (name == self.name.as_str()).then_some(region.as_deref()?));
-        let network = found.own.iter().find_map(|(name, network)| {
-            (name == self.cluster.as_str()).then_some(network.as_deref()?)
-        });
-        let namespace = found.namespace.as_ref();
-        let network = network.or_else(|| namespace?.network.as_deref());
         Ok(Instance {
-            mesh: self.name.clone(),
-            cluster: self.cluster.clone(),
-            region: match &self.region {
-                Some(region) => Some(region.clone()),
-                None => region.map(Region::new).transpose()?,
-            },
-            network: match &self.network {
-                Some(network) => Some(network.clone()),
-                None => network.map(NetworkId::new).transpose()?,
-            },
-            istio: match &self.istio {
-                Some(istio) => Some(istio.clone()),
-                None => found.istio.as_deref().map(Namespace::new).transpose()?,
-            },
-            image: (self.image.clone()).unwrap_or_else(|| install::image(&version)),
-            version,
-            makes_namespace: namespace
-                .is_none_or(|there| there.made_for.as_deref() == Some(self.name.as_str())),
+            region: self.region.clone().or(stays.region),
+            network: self.network.clone().or(stays.network),
+            replicas: self.replicas.unwrap_or(stays.replicas),
+            istio: self.istio.clone().or(stays.istio),
+            ..stays
         })
     }
+}
+
+/// An instance as it stands in a cluster, with this version and image.
+pub(crate) fn as_it_is(
+    found: &Found,
+    mesh: &MeshName,
+    cluster: &ClusterId,
+    version: Version,
+    image: Option<String>,
+) -> Result<Instance, OperateError> {
+    let region = (found.meshes.iter())
+        .find_map(|(name, region)| (name == mesh.as_str()).then_some(region.as_deref()?));
+    let network = (found.own.iter())
+        .find_map(|(name, network)| (name == cluster.as_str()).then_some(network.as_deref()?));
+    let namespace = found.namespace.as_ref();
+    let network = network.or_else(|| namespace?.network.as_deref());
+    Ok(Instance {
+        mesh: mesh.clone(),
+        cluster: cluster.clone(),
+        region: region.map(Region::new).transpose()?,
+        network: network.map(NetworkId::new).transpose()?,
+        image: image.unwrap_or_else(|| install::image(&version)),
+        version,
+        istio: found.istio.as_deref().map(Namespace::new).transpose()?,
+        replicas: (found.replicas.get(mesh.as_str())).map_or(install::REPLICAS, |count| *count),
+        makes_namespace: namespace
+            .is_none_or(|there| there.made_for.as_deref() == Some(mesh.as_str())),
+    })
 }
 
 /// The manifests that [`install_mesh`] writes, without the Secret with the authority: its key is for no terminal and no
@@ -109,54 +117,61 @@ pub fn manifests_yaml(manifests: &[Value]) -> String {
 /// written nothing is left behind in the cluster when it fails.
 pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), OperateError> {
     let (name, context) = (&install.name, &install.context);
-    job.begin(&format!("look at {}", context.context));
+    job.begin(&format!("look at {}", context.short()));
     let looked = prepare(install).await;
-    let (access, found, instance) = job.end(looked)?;
+    let (there, found, instance) = job.end(looked)?;
     let manifests = install::manifests(&instance);
 
     job.begin("have the rights to install");
-    let rights = rights(install, &access, &manifests).await;
+    let rights = rights(context, name, &there, &manifests).await;
     job.end(rights)?;
 
     job.begin(&format!("authority of {name}"));
-    let authority = match istios_authority(install, &access, &found, &instance).await {
-        Ok(files) => authority(install, &found, files),
-        Err(error) => Err(error),
-    };
+    let authority = authority(install, &there, &found, &instance).await;
     if let Ok((_, said)) = &authority {
         job.remark(said.clone());
     }
     let (authority, _) = job.end(authority)?;
 
-    job.begin(&format!("install {name} into {}", context.context));
-    let written = write(context, &access, &manifests, authority.as_ref(), job).await;
+    job.begin(&format!("install {name} into {}", context.short()));
+    let written = write(&there, &manifests, authority.as_ref(), job).await;
     job.end(written)?;
 
     if let Some(patience) = install.wait {
         job.begin(&format!("{name} runs"));
-        let ready = rolled_out(install, &access, patience).await;
+        let cannot = |unmet: &str| why_image(unmet, install.image.as_deref());
+        let look = |what: &str| {
+            let option = context.option();
+            format!("{what}; then the same command again, or catamaran mesh delete {name}{option}")
+        };
+        let ready = rolled_out(&there, context, name, patience, cannot, look).await;
         job.end(ready)?;
     }
     Ok(())
 }
 
-async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), OperateError> {
+async fn prepare(install: &InstallMesh) -> Result<(Reached, Found, Instance), OperateError> {
     let context = &install.context;
-    let access = context.open()?;
-    let found = match install::look(&access).await {
+    let there = context.reach()?;
+    let found = match install::look(&there.access).await {
         Ok(found) => found,
         Err(failure) => {
             if matches!(failure, Failure::Forbidden { .. }) {
                 // Who may not even look is told of everything at once.
                 let wanted = install::manifests(&install.instance(&Found::default())?);
-                rights(install, &access, &wanted).await?;
+                rights(context, &install.name, &there, &wanted).await?;
             }
-            return Err(context.failed("what is installed", &failure));
+            return Err(ContactError::failed(&there.who, "what is installed")(
+                failure,
+            ));
         }
     };
     if found.namespace.as_ref().is_some_and(|there| there.ending) {
-        return Err(context
-            .not_now("the namespace catamaran-system is going away; try again when it is gone"));
+        return Err(ContactError::NotNow {
+            of: there.who,
+            what: "the namespace catamaran-system is going away",
+        }
+        .into());
     }
     let mut others = found
         .meshes
@@ -179,101 +194,84 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
             wanted: "the name of this cluster",
             reason: format!(
                 "it is called {other} in {} already, and other instances may know it by that name: say --cluster {other}, or \
-                 delete the instance before (catamaran mesh delete {} --context {})",
-                install.name, install.name, context.context
+                 delete the instance before (catamaran mesh delete {}{})",
+                install.name,
+                install.name,
+                context.option()
             ),
         });
     }
     let instance = install.instance(&found)?;
-    Ok((access, found, instance))
+    let runs = upgrade::running(&there.access, &install.name).await;
+    let runs = runs.map_err(ContactError::failed(&there.who, "what is installed"))?;
+    // From one version to another there is an order to keep.
+    if let Some(other) = (runs.versions.iter()).find(|runs| **runs != instance.version) {
+        return Err(OperateError::OtherVersion {
+            mesh: install.name.clone(),
+            runs: other.clone(),
+            wanted: instance.version,
+            option: context.option(),
+        });
+    }
+    Ok((there, found, instance))
 }
 
-async fn rights(
-    install: &InstallMesh,
-    access: &Access,
+pub(crate) async fn rights(
+    context: &Contact,
+    mesh: &MeshName,
+    there: &Reached,
     manifests: &[Value],
 ) -> Result<(), OperateError> {
-    let context = &install.context;
-    let secret = install::authority(&install.name, &[]);
+    let secret = install::authority(mesh, &[]);
     let wanted = manifests.iter().chain([&secret]);
-    let missing = install::missing_rights(access, wanted).await;
-    let missing = missing.map_err(|failure| context.failed("our own rights", &failure))?;
+    let missing = install::missing_rights(&there.access, wanted).await;
+    let missing = missing.map_err(ContactError::failed(&there.who, "our own rights"))?;
     match missing.is_empty() {
         true => Ok(()),
         false => Err(OperateError::MissingRights {
-            context: context.context.clone(),
+            context: context.short().to_owned(),
             missing,
         }),
     }
 }
 
-/// The authority of an Istio, where the instance is told of one and has none itself.
-async fn istios_authority(
+/// The authority to write, if any, and what is to be said of it. Where the instance has none, that of an Istio is copied, since a pod
+/// mounts no Secret of another namespace.
+async fn authority(
     install: &InstallMesh,
-    access: &Access,
+    there: &Reached,
     found: &Found,
     instance: &Instance,
-) -> Result<Option<Files>, OperateError> {
-    let (None, Some(istio)) = (&found.authority, &instance.istio) else {
-        return Ok(None);
-    };
-    let files = install::authority_in(access, istio.as_str()).await;
-    let what = format!("the Secret cacerts in {istio}");
-    files.map_err(|failure| install.context.failed(&what, &failure))
-}
-
-/// The Secret to write, if any, and what is to be said of it. An authority that is there stays, whoever made it; that of an Istio
-/// is copied, since a pod mounts no Secret of another namespace.
-fn authority(
-    install: &InstallMesh,
-    found: &Found,
-    istios: Option<Files>,
 ) -> Result<(Option<Value>, String), OperateError> {
-    let domain = TrustDomain::default();
     let mesh = &install.name;
-    if let Some(files) = found.authority.as_ref().or(istios.as_ref()) {
-        let read = |name: &'static str| files.get(name).map(|text| text.to_string());
-        let there = ceremony::import(mesh, read, now())?;
-        let roots = there
-            .bundle(&domain)
-            .map(|roots| roots.fingerprints())
-            .unwrap_or_default();
-        if let Some(root) = kube_trust::named(&install.roots, mesh, &install.root)? {
-            let wanted = root.facts().fingerprint;
-            if !roots.contains(&wanted) {
-                return Err(ceremony::CeremonyError::OtherRoot {
-                    mesh: mesh.clone(),
-                    root: wanted,
-                    trusted: roots,
-                }
-                .into());
-            }
-            kube_trust::note(&install.roots, mesh, &root)?;
-        }
-        let root = roots
-            .first()
-            .map_or_else(String::new, |root| format!(", root {}", root.short()));
-        let Some(istios) = istios else {
-            let said = format!("the Secret cacerts that is there is used unchanged{root}");
-            return Ok((None, said));
-        };
-        let entries: Vec<(&str, &str)> = istios
-            .iter()
-            .map(|(name, text)| (name.as_str(), text.as_str()))
-            .collect();
-        let said = format!("Istio's Secret cacerts is used unchanged{root}");
-        return Ok((Some(install::authority(mesh, &entries)), said));
+    let mut istios = None;
+    if let (None, Some(istio)) = (&found.authority, &instance.istio) {
+        let files = install::authority_in(&there.access, istio.as_str()).await;
+        let what = "the Secret cacerts of Istio's namespace";
+        let files = files.map_err(ContactError::failed(&there.who, what))?;
+        istios = files.map(|files| (istio, files));
     }
-    let (root, said) = kube_trust::take(&install.roots, mesh, &install.root)?;
-    let issued = ceremony::issue_intermediate(&root, &domain, mesh, &install.cluster, now())?;
-    kube_trust::note(&install.roots, mesh, &root)?;
-    let files: CaCertsFiles = CaCerts::files(&issued);
-    Ok((Some(install::authority(mesh, &files.entries())), said))
+    let known = istios.as_ref().map(|(_, files)| files);
+    let known = found.authority.as_ref().or(known);
+    let (made, said) =
+        kube_trust::authority(&install.roots, &install.root, mesh, &install.cluster, known)?;
+    Ok(match istios {
+        Some((istio, files)) => {
+            let entries: Vec<(&str, &str)> = (files.iter())
+                .map(|(name, text)| (name.as_str(), text.as_str()))
+                .collect();
+            let secret = install::authority(mesh, &entries);
+            (Some(secret), format!("of {istio}: {said}"))
+        }
+        None => {
+            let secret = made.map(|files| install::authority(mesh, &files.entries()));
+            (secret, said)
+        }
+    })
 }
 
-async fn write(
-    context: &KubeContext,
-    access: &Access,
+pub(crate) async fn write(
+    there: &Reached,
     manifests: &[Value],
     authority: Option<&Value>,
     job: &mut Job,
@@ -288,8 +286,8 @@ async fn write(
         for manifest in first.into_iter().chain([manifest]) {
             let (kind, name) = (text(&manifest["kind"]), text(&manifest["metadata"]["name"]));
             let what = format!("{kind} {name}");
-            let outcome = install::put(access, manifest).await;
-            match outcome.map_err(|failure| context.failed(&what, &failure))? {
+            let outcome = install::put(&there.access, manifest).await;
+            match outcome.map_err(ContactError::failed(&there.who, &what))? {
                 Outcome::Written => job.note(what),
                 Outcome::Unchanged => unchanged += 1,
             }
@@ -301,16 +299,19 @@ async fn write(
     Ok(())
 }
 
-async fn rolled_out(
-    install: &InstallMesh,
-    access: &Access,
+/// Waits until every control plane runs as it was written. `cause` says what a reason means, `next` what to do beside looking.
+pub(crate) async fn rolled_out(
+    there: &Reached,
+    context: &Contact,
+    mesh: &MeshName,
     patience: Duration,
+    cause: impl Fn(&str) -> String,
+    next: impl Fn(&str) -> String,
 ) -> Result<(), OperateError> {
-    let (mesh, context) = (&install.name, &install.context);
     let start = tokio::time::Instant::now();
     let (mut unmet, mut since) = (String::new(), start);
     loop {
-        let (said, stuck) = match install::rollout(access, mesh).await {
+        let (said, stuck) = match install::rollout(&there.access, mesh).await {
             Ok(Rollout::Ready) => return Ok(()),
             Ok(Rollout::Waiting(because)) => (because, false),
             Ok(Rollout::Stuck(because)) => (because, true),
@@ -319,15 +320,14 @@ async fn rolled_out(
         if said != unmet {
             (unmet, since) = (said, tokio::time::Instant::now());
         }
-        let look = format!(
-            "kubectl --context {} --namespace catamaran-system describe pods --selector app=catamaran; then the same command \
-             again, or catamaran mesh delete {mesh} --context {}",
-            context.context, context.context
-        );
+        let look = next(&format!(
+            "kubectl{} --namespace catamaran-system describe pods --selector app=catamaran",
+            context.option()
+        ));
         if stuck && since.elapsed() >= STUCK_FOR {
             return Err(OperateError::NotHeld {
                 what: format!("{mesh} does not run: {unmet}"),
-                cause: why_image(&unmet, install),
+                cause: cause(&unmet),
                 fix: look,
             });
         }
@@ -345,8 +345,8 @@ async fn rolled_out(
 }
 
 /// What people can do about an image that does not come.
-fn why_image(unmet: &str, install: &InstallMesh) -> String {
-    match (unmet.contains("Image"), &install.image) {
+pub(crate) fn why_image(unmet: &str, image: Option<&str>) -> String {
+    match (unmet.contains("Image"), image) {
         (true, Some(image)) => format!("the cluster's nodes cannot get the image {image}"),
         (true, None) => "the cluster's nodes do not have our image; load it into them, or push it to a registry that they pull from \
                          and name it with --image"

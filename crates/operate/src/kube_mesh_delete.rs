@@ -3,26 +3,35 @@
 use catamaran_kubernetes::install;
 use catamaran_model::MeshName;
 
-use crate::kube_way::KubeContext;
+use crate::contact::{Contact, ContactError};
 use crate::{Job, OperateError};
 
 /// Takes an instance out of a cluster. Its root stays where it is on this machine: a root's key cannot be made again, so no
 /// command of ours destroys one. Proxies go on with what they have until their pods are replaced.
 pub async fn uninstall_mesh(
-    context: &KubeContext,
+    context: &Contact,
     name: &MeshName,
     job: &mut Job,
 ) -> Result<(), OperateError> {
-    job.begin(&format!("look at {}", context.context));
+    job.begin(&format!("look at {}", context.short()));
     let looked = async {
-        let access = context.open()?;
-        let found = install::look(&access).await;
-        let found = found.map_err(|failure| context.failed("what is installed", &failure))?;
+        let there = context.reach()?;
+        let found = install::look(&there.access).await;
+        let found = found.map_err(ContactError::failed(&there.who, "what is installed"))?;
         // A namespace of ours without the object is what an earlier deletion left.
         let begun = (found.namespace.as_ref())
             .is_some_and(|there| there.made_for.as_deref() == Some(name.as_str()));
-        match begun || found.meshes.iter().any(|(there, _)| there == name.as_str()) {
-            true => Ok(access),
+        let known = found.meshes.iter().any(|(there, _)| there == name.as_str());
+        // So is what a chart's removal left: what the control plane wrote itself.
+        let left = match begun || known {
+            true => true,
+            false => {
+                let left = install::left_over(&there.access, name).await;
+                left.map_err(ContactError::failed(&there.who, "what is left"))?
+            }
+        };
+        match left {
+            true => Ok(there),
             false => Err(OperateError::UnknownMesh {
                 name: name.clone(),
                 purpose: "",
@@ -34,10 +43,10 @@ pub async fn uninstall_mesh(
             }),
         }
     };
-    let access = job.end(looked.await)?;
+    let there = job.end(looked.await)?;
 
-    job.begin(&format!("delete {name} from {}", context.context));
-    let removed = install::remove(&access, name, |what| job.note(what)).await;
-    let removed = removed.map_err(|failure| context.failed("what is deleted", &failure));
+    job.begin(&format!("delete {name} from {}", context.short()));
+    let removed = install::remove(&there.access, name, |what| job.note(what)).await;
+    let removed = removed.map_err(ContactError::failed(&there.who, "what is deleted"));
     job.end(removed)
 }

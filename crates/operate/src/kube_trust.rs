@@ -1,12 +1,14 @@
 //! Roots on a person's own machine: one folder for each instance, and the key never anywhere else.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
-use catamaran_identity::{Root, TrustBundle, ceremony};
+use catamaran_identity::{CaCertsFiles, Root, TrustBundle, ceremony};
 use catamaran_local::atomic;
-use catamaran_model::{MeshName, TrustDomain};
+use catamaran_model::{ClusterId, MeshName, TrustDomain};
+use zeroize::Zeroizing;
 
 use crate::OperateError;
 use crate::fleet::now;
@@ -67,6 +69,48 @@ pub(crate) fn note(roots: &Path, mesh: &MeshName, root: &Root) -> Result<(), Ope
     folder(&roots.join(mesh.as_str()))?;
     let written = atomic::write_if_changed(&path, root.cert_pem().as_bytes(), 0o644);
     written.map(drop).map_err(OperateError::file(&path))
+}
+
+/// The authority to write, if any, and what is to be said of it. An authority that is there stays, whoever made it.
+pub(crate) fn authority(
+    roots: &Path,
+    root: &RootFrom,
+    mesh: &MeshName,
+    cluster: &ClusterId,
+    there: Option<&BTreeMap<String, Zeroizing<String>>>,
+) -> Result<(Option<CaCertsFiles>, String), OperateError> {
+    let domain = TrustDomain::default();
+    if let Some(files) = there {
+        let read = |name: &'static str| files.get(name).map(|text| text.to_string());
+        let there = ceremony::import(mesh, read, now())?;
+        let trusted = there
+            .bundle(&domain)
+            .map(|roots| roots.fingerprints())
+            .unwrap_or_default();
+        if let Some(root) = named(roots, mesh, root)? {
+            let wanted = root.facts().fingerprint;
+            if !trusted.contains(&wanted) {
+                return Err(ceremony::CeremonyError::OtherRoot {
+                    mesh: mesh.clone(),
+                    root: wanted,
+                    trusted,
+                }
+                .into());
+            }
+            note(roots, mesh, &root)?;
+        }
+        let root = trusted
+            .first()
+            .map_or_else(String::new, |root| format!(", root {}", root.short()));
+        return Ok((
+            None,
+            format!("the Secret cacerts that is there is used unchanged{root}"),
+        ));
+    }
+    let (root, said) = take(roots, mesh, root)?;
+    let issued = ceremony::issue_intermediate(&root, &domain, mesh, cluster, now())?;
+    note(roots, mesh, &root)?;
+    Ok((Some(issued.files()), said))
 }
 
 fn make_or_open(

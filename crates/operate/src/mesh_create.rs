@@ -19,7 +19,13 @@ use crate::mesh_list::wait_running;
 use crate::{Fleet, Job, OperateError};
 
 /// The version of this program; the only one that is installed with it.
-pub const OUR_VERSION: &str = env!("CARGO_PKG_VERSION");
+///
+/// A build may be given another one by the variable `CATAMARAN_VERSION` of its environment (`cargo xtask image --version`), so that
+/// going from one version to the next can be tried. What runs cannot be told otherwise.
+pub const OUR_VERSION: &str = match option_env!("CATAMARAN_VERSION") {
+    Some(version) => version,
+    None => env!("CARGO_PKG_VERSION"),
+};
 /// How long an instance may take until it runs.
 pub const RUNNING_PATIENCE: Duration = Duration::from_secs(60);
 

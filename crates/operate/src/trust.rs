@@ -155,23 +155,38 @@ pub fn export_trust(
     folder: &Path,
 ) -> Result<Vec<&'static str>, OperateError> {
     let authority = authority_of(&fleet.instance(name)?.home)?;
+    is_free(folder)?;
+    let written = write_authority(&authority.files(), folder)?;
+    Ok(written.into_iter().map(|(file, _)| file).collect())
+}
+
+/// Refuses a folder that has anything in it.
+pub(crate) fn is_free(folder: &Path) -> Result<(), OperateError> {
     let taken = fs::read_dir(folder).is_ok_and(|mut entries| entries.next().is_some());
-    if taken {
-        let error =
-            std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the folder is not empty");
-        return Err(OperateError::file(folder)(error));
+    let error =
+        || std::io::Error::new(std::io::ErrorKind::AlreadyExists, "the folder is not empty");
+    match taken {
+        true => Err(OperateError::file(folder)(error())),
+        false => Ok(()),
     }
+}
+
+/// Writes an authority's files into a folder, its key for its owner alone; gives their names and modes.
+pub(crate) fn write_authority(
+    files: &CaCertsFiles,
+    folder: &Path,
+) -> Result<Vec<(&'static str, u32)>, OperateError> {
     fs::DirBuilder::new()
         .recursive(true)
         .mode(0o700)
         .create(folder)
         .map_err(OperateError::file(folder))?;
     let mut written = Vec::new();
-    for (file, text) in authority.files().entries() {
+    for (file, text) in files.entries() {
         let path = folder.join(file);
         let mode = if file == "ca-key.pem" { 0o600 } else { 0o644 };
         atomic::write(&path, text.as_bytes(), mode).map_err(OperateError::file(path))?;
-        written.push(file);
+        written.push((file, mode));
     }
     Ok(written)
 }

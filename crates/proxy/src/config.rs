@@ -98,6 +98,8 @@ pub struct Config {
     pub access_log: Option<PathBuf>,
     /// Probes of the workload that kubelet leaves to the proxy.
     pub app_probes: AppProbes,
+    /// The version that it tells its control plane.
+    pub version: String,
 }
 
 impl Config {
@@ -159,7 +161,7 @@ impl Config {
             metadata: Some(metadata),
             user_agent_name: USER_AGENT.into(),
             user_agent_version_type: Some(UserAgentVersionType::UserAgentVersion(
-                env!("CARGO_PKG_VERSION").into(),
+                self.version.clone(),
             )),
             ..Node::default()
         }

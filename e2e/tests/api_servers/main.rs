@@ -357,7 +357,19 @@ fn two_primaries_on_their_own_api_servers() {
         let two = cluster(status, "cluster-2");
         two["freshness"] == "fresh" && two["endpoints"] == 1 && two["mesh"] == "mesh-2"
     };
-    plane.until("the other cluster is discovered", both);
+    let status = plane.until("the other cluster is discovered", both);
+
+    // Who manages it, and which version that is, stands where people look before they go to another version.
+    let start = Instant::now();
+    loop {
+        let two = one.json("-n catamaran-system get clusters.catamaran.dev cluster-2");
+        let told = &two["status"];
+        if told["mesh"] == "mesh-2" && told["version"] == status["version"] {
+            break;
+        }
+        assert!(start.elapsed() < SOON, "{two:#}");
+        std::thread::park_timeout(Duration::from_millis(200));
+    }
 
     // An endpoint that comes in the other cluster.
     let patch = r#"[{"op":"add","path":"/endpoints/-","value":{"addresses":["10.2.0.6"],"conditions":{"ready":true}}}]"#;

@@ -34,7 +34,7 @@ fn the_five_steps_with_what_an_istio_has_left() {
         let said = said.ok();
         assert!(
             said.err
-                .contains("Istio's Secret cacerts is used unchanged"),
+                .contains("of istio-system: the Secret cacerts that is there is used unchanged"),
             "{said:?}"
         );
     }

@@ -16,6 +16,15 @@ use std::process::{Command, Output, Stdio};
 use catamaran_e2e::binary;
 use serde_json::Value;
 
+mod upgrade;
+
+/// Each of these tests has the cluster for itself.
+fn one_at_a_time() -> std::sync::MutexGuard<'static, ()> {
+    static ONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
+    ONE.lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
 fn var(name: &str) -> String {
     std::env::var(name)
         .unwrap_or_else(|_| panic!("{name} is not set; see the first lines of {}", file!()))
@@ -56,7 +65,12 @@ impl Cluster {
     }
 
     fn catamaran_as(&self, line: &str, who: &[&str]) -> Said {
-        let mut command = Command::new(binary());
+        self.by(&binary(), line, who)
+    }
+
+    /// The same by the program of another version.
+    fn by(&self, program: &Path, line: &str, who: &[&str]) -> Said {
+        let mut command = Command::new(program);
         command.args(line.split_whitespace()).args(who);
         command
             .env("CATAMARAN_ROOTS", self.roots.path())
@@ -120,6 +134,7 @@ const SYSTEM: &str = "-n catamaran-system";
 
 #[test]
 fn an_instance_comes_is_what_it_was_asked_to_be_and_goes_without_a_trace() {
+    let _one = one_at_a_time();
     let cluster = Cluster {
         context: var("CATAMARAN_TEST_CONTEXT"),
         roots: tempfile::tempdir().expect("a folder"),

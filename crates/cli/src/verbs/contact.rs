@@ -4,9 +4,9 @@ use std::path::PathBuf;
 
 use catamaran_operate::{Contact, Placed};
 
-use crate::context::{Context, Format, Outcome};
+use crate::context::{Context, Failure, Format, Outcome};
 
-/// The cluster that the instance runs in.
+/// One cluster with an API server, the one that the instance runs in, in the place of a fleet.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Home {
     /// The instance runs in a cluster with an API server, and this context of the kubeconfig leads there.
@@ -42,16 +42,22 @@ fn contact(context: Option<String>, file: Option<PathBuf>) -> Contact {
 fn usual_files() -> Vec<PathBuf> {
     let said = |name| std::env::var_os(name).filter(|value| !value.is_empty());
     match (said("KUBECONFIG"), said("HOME")) {
-        (Some(list), _) => std::env::split_paths(&list)
-            // kubectl passes over those that are not there
-            .filter(|path| path.exists())
-            .collect(),
-        (None, Some(home)) => {
-            let usual = PathBuf::from(home).join(".kube/config");
-            usual.exists().then_some(usual).into_iter().collect()
-        }
+        (Some(list), _) => std::env::split_paths(&list).collect(),
+        (None, Some(home)) => vec![PathBuf::from(home).join(".kube/config")],
         (None, None) => Vec::new(),
     }
+}
+
+/// Where roots are kept, when nothing else is said.
+pub(crate) fn roots(said: Option<PathBuf>) -> Result<PathBuf, Failure> {
+    if let Some(folder) = said {
+        return Ok(folder);
+    }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let home = home.ok_or_else(|| {
+        Failure::Program("HOME is not set; name the folder of roots with --roots".into())
+    })?;
+    Ok(PathBuf::from(home).join(".catamaran/roots"))
 }
 
 /// Shows what would be written.

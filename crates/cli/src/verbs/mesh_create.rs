@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, Region, Version};
 use catamaran_operate::{
-    CreateMesh, InstallMesh, KubeContext, ROLLOUT_PATIENCE, RUNNING_PATIENCE, RootFrom,
-    create_mesh, install_mesh, manifests_yaml, mesh_manifests,
+    Contact, CreateMesh, InstallMesh, ROLLOUT_PATIENCE, RUNNING_PATIENCE, RootFrom, create_mesh,
+    install_mesh, manifests_yaml, mesh_manifests,
 };
 
-use super::{done, kube};
+use super::{contact, done};
 use crate::context::{Context, Effect, Format, Outcome};
 use crate::parse::span;
 
@@ -43,7 +43,7 @@ pub(crate) struct Args {
     #[arg(long, value_parser = span)]
     timeout: Option<Duration>,
     #[command(flatten)]
-    kube: kube::Kube,
+    home: contact::Home,
     /// Take the root in this folder (root-cert.pem, root-key.pem); it is made there when there is none.
     #[arg(
         long,
@@ -63,6 +63,9 @@ pub(crate) struct Args {
     /// The image of the control plane; that of the version when not said.
     #[arg(long, requires = "context")]
     image: Option<String>,
+    /// How many control planes there are; two when not said.
+    #[arg(long, requires = "context", value_name = "N", value_parser = clap::value_parser!(u32).range(2..=20))]
+    replicas: Option<u32>,
     /// The cluster's network; what the cluster says already when not said.
     #[arg(long, requires = "context")]
     network: Option<NetworkId>,
@@ -76,7 +79,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    if let Some(cluster) = args.kube.named()? {
+    if let Some(cluster) = args.home.contact() {
         return install(args, cluster, context).await;
     }
     let wait = args.timeout.unwrap_or(RUNNING_PATIENCE);
@@ -93,7 +96,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     done()
 }
 
-async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome {
+async fn install(args: Args, cluster: Contact, context: &Context) -> Outcome {
     let wait = args.timeout.unwrap_or(ROLLOUT_PATIENCE);
     let install = InstallMesh {
         context: cluster,
@@ -104,7 +107,8 @@ async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome
         network: args.network,
         image: args.image,
         istio: args.istio_namespace,
-        roots: kube::roots(args.roots)?,
+        replicas: args.replicas,
+        roots: contact::roots(args.roots)?,
         root: match (args.reuse_root, args.root) {
             (Some(mesh), _) => RootFrom::Instance(mesh),
             (None, Some(folder)) => RootFrom::Folder(folder),
@@ -127,7 +131,7 @@ async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome
 }
 
 /// Keys are for no repository, so the manifests come without.
-const NO_AUTHORITY: &str = "\
+pub(super) const NO_AUTHORITY: &str = "\
 # The control plane also needs the Secret cacerts in catamaran-system, in Istio's layout (ca-cert.pem, ca-key.pem, root-cert.pem,
 # cert-chain.pem). It holds a key and is not printed. `catamaran mesh create` without --dry-run makes it, or:
 #   kubectl -n catamaran-system create secret generic cacerts --from-file=DIR

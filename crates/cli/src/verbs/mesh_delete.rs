@@ -1,7 +1,7 @@
 use catamaran_model::MeshName;
 use catamaran_operate::{delete_mesh, uninstall_mesh};
 
-use super::{done, kube};
+use super::{contact, done};
 use crate::context::{Context, Effect, Outcome};
 
 /// Delete an instance; its cluster and what runs in it stay.
@@ -13,11 +13,11 @@ pub(crate) struct Args {
     /// The instance.
     name: MeshName,
     #[command(flatten)]
-    kube: kube::Kube,
+    home: contact::Home,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    let deleted = match args.kube.named()? {
+    let deleted = match args.home.contact() {
         Some(cluster) => uninstall_mesh(&cluster, &args.name, &mut context.job()).await,
         None => delete_mesh(&context.fleet()?, &args.name, &mut context.job()),
     };

@@ -162,6 +162,7 @@ fn config(args: Args, role: Role) -> Result<Config, Failure> {
         resolvers,
         access_log: args.access_log,
         app_probes,
+        version: catamaran_operate::OUR_VERSION.into(),
     })
 }
 

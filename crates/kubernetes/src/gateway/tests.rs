@@ -75,3 +75,19 @@ fn a_replica_of_an_old_template_is_not_ready() {
     assert_eq!(standing.node_port, Some(31443));
     assert_eq!(read(&Value::Null, &Value::Null), Standing::default());
 }
+
+#[test]
+fn what_was_written_is_read_again_and_what_others_made_is_named() {
+    let wanted = Gateway {
+        service: ServiceType::NodePort,
+        cluster_domain: ClusterDomain::new("example.local").unwrap(),
+        ..gateway()
+    };
+    let all = manifests(&wanted);
+    let of_kind = |kind: &str| all.iter().find(|one| one["kind"] == kind).unwrap().clone();
+    let (mut deployment, service) = (of_kind("Deployment"), of_kind("Service"));
+    assert_eq!(of(&wanted.mesh, &deployment, &service), Ok(wanted.clone()));
+    deployment["spec"]["template"]["spec"]["containers"][0]["args"] = json!(["proxy", "gateway"]);
+    let said = of(&wanted.mesh, &deployment, &service).unwrap_err();
+    assert_eq!(said, "it has no --cluster");
+}

@@ -9,6 +9,7 @@ fn instance() -> Instance {
         version: Version::new("0.1.0").unwrap(),
         network: Some(NetworkId::new("network-1").unwrap()),
         image: "example.org/catamaran:1".into(),
+        replicas: 3,
         makes_namespace: true,
     }
 }
@@ -124,11 +125,11 @@ fn the_authority_has_istios_layout() {
 #[test]
 fn a_rollout_says_what_it_waits_for() {
     let status = json!({"observedGeneration": 2, "replicas": 2, "updatedReplicas": 2, "availableReplicas": 2});
-    assert_eq!(judge(&status, 2, &[]), Rollout::Ready);
+    assert_eq!(judge(&status, 2, 2, &[]), Rollout::Ready);
     // the status of an earlier generation says nothing of this one
-    assert!(matches!(judge(&status, 3, &[]), Rollout::Waiting(_)));
+    assert!(matches!(judge(&status, 3, 2, &[]), Rollout::Waiting(_)));
     let old = json!({"observedGeneration": 2, "replicas": 3, "updatedReplicas": 2, "availableReplicas": 2});
-    assert!(matches!(judge(&old, 2, &[]), Rollout::Waiting(_)));
+    assert!(matches!(judge(&old, 2, 2, &[]), Rollout::Waiting(_)));
 
     let pod = |state: Value, last: Value| json!({"metadata": {"name": "p"}, "status": {"containerStatuses": [{"ready": false, "state": state, "lastState": last}]}});
     let pulling = pod(
@@ -136,7 +137,7 @@ fn a_rollout_says_what_it_waits_for() {
         json!({}),
     );
     assert_eq!(
-        judge(&json!({}), 1, &[pulling]),
+        judge(&json!({}), 1, 2, &[pulling]),
         Rollout::Stuck("pod p: ImagePullBackOff: no such image".into())
     );
     let crashed = pod(
@@ -144,18 +145,18 @@ fn a_rollout_says_what_it_waits_for() {
         json!({"terminated": {"message": "first\nerror: no way\n"}}),
     );
     assert_eq!(
-        judge(&json!({}), 1, &[crashed]),
+        judge(&json!({}), 1, 2, &[crashed]),
         Rollout::Stuck("pod p: CrashLoopBackOff: error: no way".into())
     );
     let made = pod(json!({"running": {}}), json!({}));
     assert_eq!(
-        judge(&json!({}), 1, &[made]),
+        judge(&json!({}), 1, 2, &[made]),
         Rollout::Waiting("0 of 2 replicas are ready; pod p is not ready".into())
     );
     let refused =
         json!({"conditions": [{"type": "ReplicaFailure", "status": "True", "message": "quota"}]});
     assert_eq!(
-        judge(&refused, 1, &[]),
+        judge(&refused, 1, 2, &[]),
         Rollout::Stuck("its pods are not made: quota".into())
     );
 }

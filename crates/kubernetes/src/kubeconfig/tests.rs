@@ -360,3 +360,27 @@ fn equal_prints_are_equal_credentials() {
     assert_ne!(base, print(&server("https://10.0.0.2"), TOKEN));
     assert_ne!(base, print(&server("https://10.0.0.1"), "token: abc"));
 }
+
+#[test]
+fn a_program_is_run_for_a_persons_own_file_alone_and_only_when_all_else_holds() {
+    let exec = "exec: {apiVersion: client.authentication.k8s.io/v1, command: who, args: [am, i]}";
+    let answer = r#"{"apiVersion": "client.authentication.k8s.io/v1", "kind": "ExecCredential", "status": {"token": "t.1"}}"#;
+    let mut asked = Vec::new();
+    let mut own = |cluster: &str| {
+        let mut run = |program: &Program| {
+            asked.push(format!("{} {}", program.command, program.args.join(" ")));
+            Ok(Zeroizing::new(answer.to_owned()))
+        };
+        Kubeconfig::read_own(&config(cluster, exec), None, Allowed::default(), &mut run)
+    };
+    let good = server("https://10.0.0.1");
+    assert_eq!(
+        own(&good).unwrap().user,
+        User::Token(Zeroizing::new("t.1".into()))
+    );
+    // An address that is not dialled is no reason to run anything.
+    own(&server("https://169.254.169.254")).unwrap_err();
+    assert_eq!(asked, ["who am i"]);
+    let refused = read(&good, exec).unwrap_err();
+    assert_eq!(refused.field, "users[0].user.exec");
+}

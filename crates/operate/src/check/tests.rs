@@ -21,12 +21,6 @@ fn a_check_that_saw_nothing_is_skipped_and_never_green() {
 }
 
 #[test]
-fn versions_are_neighbours_when_their_minors_are() {
-    assert_eq!(minor("0.1.0"), Some(1));
-    assert_eq!(minor("nightly"), None);
-}
-
-#[test]
 fn a_deployment_without_its_pods_fails() {
     let folder = tempfile::tempdir().unwrap();
     let fleet =

@@ -23,6 +23,7 @@ pub(crate) fn sidecar(state: &Path, control_planes: Vec<SocketAddr>) -> Config {
         resolvers: Vec::new(),
         access_log: None,
         app_probes: AppProbes::default(),
+        version: "1.2.3".into(),
     }
 }
 
