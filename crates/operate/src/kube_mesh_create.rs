@@ -199,6 +199,7 @@ async fn rights(
         true => Ok(()),
         false => Err(OperateError::MissingRights {
             context: install.context.short().to_owned(),
+            purpose: "install an instance",
             missing,
         }),
     }
