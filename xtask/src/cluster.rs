@@ -29,7 +29,8 @@ Usage: cargo xtask cluster COMMAND
   test               all of the following
   test clusters      a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
   test api           rooms and control planes on API servers: discovery, credentials, certificates by TokenReview, API servers that hang
-  test install       an installation comes, may do what it needs and no more, and goes without a trace
+  test operate       an installation comes, may do what it needs and no more, and goes without a trace; the demo and the verbs that look
+  test upgrade       an instance goes to another version and back under calls; builds the program twice
   test five-steps [FILTER]
                      the five steps on two clusters, two networks and flat; control planes, API server and link are lost under load
 ";
@@ -81,12 +82,14 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
         ["test"] => {
             crate::cluster_test::run()?;
             steps::api_servers()?;
-            steps::installed()?;
+            steps::operated()?;
+            steps::upgraded()?;
             steps::five_steps(None).map(|()| ExitCode::SUCCESS)
         }
         ["test", "clusters"] => crate::cluster_test::run().map(|()| ExitCode::SUCCESS),
         ["test", "api"] => steps::api_servers().map(|()| ExitCode::SUCCESS),
-        ["test", "install"] => steps::installed().map(|()| ExitCode::SUCCESS),
+        ["test", "operate"] => steps::operated().map(|()| ExitCode::SUCCESS),
+        ["test", "upgrade"] => steps::upgraded().map(|()| ExitCode::SUCCESS),
         ["test", "five-steps"] => steps::five_steps(None).map(|()| ExitCode::SUCCESS),
         ["test", "five-steps", filter] => {
             steps::five_steps(Some(filter)).map(|()| ExitCode::SUCCESS)
@@ -116,6 +119,12 @@ pub(crate) fn up(name: &str, flags: &[&str]) -> Result<PathBuf, String> {
 pub(crate) fn down(name: &str) -> Result<(), String> {
     let folder = folder(name)?;
     output(&["down", utf8(&folder)?]).map(drop)
+}
+
+/// Lets the nodes of two clusters reach each other.
+pub(crate) fn connect(a: &str, b: &str) -> Result<(), String> {
+    let (a, b) = (folder(a)?, folder(b)?);
+    output(&["connect", utf8(&a)?, utf8(&b)?]).map(drop)
 }
 
 /// Gives a cluster's node images.

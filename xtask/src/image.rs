@@ -143,7 +143,7 @@ pub(crate) fn catamaran(binary: Option<&Path>) -> Result<PathBuf, String> {
 
 /// Our program as one of another version, beside its image: for trying what happens between versions. The version is compiled in,
 /// so the target folder's program is built twice: with it, and as it was.
-fn of_version(version: &str) -> Result<(PathBuf, PathBuf), String> {
+pub(crate) fn of_version(version: &str) -> Result<(PathBuf, PathBuf), String> {
     let fits = |c: char| c.is_ascii_alphanumeric() || ".-_".contains(c);
     if version.is_empty() || !version.chars().all(fits) {
         return Err(format!("{version:?} is no version"));

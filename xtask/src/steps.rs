@@ -112,7 +112,7 @@ pub(crate) fn test() -> Result<ExitCode, String> {
         cluster::program().map(drop)
     })?;
     report.step("rooms and control planes on API servers", api_servers)?;
-    report.step("an installation in a cluster", installed)?;
+    report.step("what people do to clusters", operated)?;
     report.step("the five steps on real clusters", || five_steps(None))?;
     report.print();
     Ok(ExitCode::SUCCESS)
@@ -132,12 +132,12 @@ pub(crate) fn api_servers() -> Result<(), String> {
         ("CATAMARAN_TEST_CLUSTERS", utf8(&program)?),
         ("PATH", path.as_str()),
     ];
-    by_name("catamaran-operate", "two-api-servers", &env)?;
+    by_name("catamaran-operate", "two-api-servers", None, &env)?;
     for room in ["catamaran-kubernetes", "catamaran-control-plane"] {
         let name = format!("room-{}", std::process::id());
         let kubeconfig = cluster::up(&name, &["--only", "api", "--audit"])?;
         let server = [("CATAMARAN_TEST_KUBECONFIG", utf8(&kubeconfig)?)];
-        let tested = by_name(room, "api-server", &[&env[..], &server].concat());
+        let tested = by_name(room, "api-server", None, &[&env[..], &server].concat());
         cluster::down(&name)?;
         tested?;
         let folder = cluster::folder(&name)?;
@@ -147,30 +147,88 @@ pub(crate) fn api_servers() -> Result<(), String> {
     on_clusters("api_servers", None, None)
 }
 
-/// An installation comes, is what it was asked to be, and goes, in a cluster with a node.
-pub(crate) fn installed() -> Result<(), String> {
-    build()?;
-    let archives = image::sample(None)?;
-    let name = format!("install-{}", std::process::id());
-    let kubeconfig = cluster::up(&name, &["--image", utf8(&archives.catamaran)?])?;
-    let (binary, kubectl) = (binary(), cluster::kubectl()?);
-    let env = [
-        ("CATAMARAN_BIN", utf8(&binary)?),
-        ("CATAMARAN_KUBECTL", utf8(&kubectl)?),
-        ("CATAMARAN_TEST_CONTEXT", name.as_str()),
-        ("CATAMARAN_TEST_IMAGE", "catamaran.dev/catamaran:dev"),
-        ("KUBECONFIG", utf8(&kubeconfig)?),
-    ];
-    let tested = by_name("catamaran-e2e", "kubernetes", &env);
-    cluster::down(&name)?;
-    tested?;
-    let folder = cluster::folder(&name)?;
-    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+/// What people do to clusters with nodes: an installation in one of them, then the verbs that look at two.
+pub(crate) fn operated() -> Result<(), String> {
+    on_two(|env| {
+        let install = "an_instance_comes";
+        by_name("catamaran-e2e", "kubernetes", Some(install), env)?;
+        by_name("catamaran-e2e", "contexts", None, env)
+    })
 }
 
-fn by_name(package: &str, test: &str, env: &[(&str, &str)]) -> Result<(), String> {
-    let args = ["test", "-p", package, "--test", test, "--locked"];
-    cargo(&[&args[..], &["--", "--test-threads", "1"]].concat(), env)
+/// An instance goes to another version and back, under calls. The program of that version is built too.
+pub(crate) fn upgraded() -> Result<(), String> {
+    let (program, archive) = image::of_version(NEXT)?;
+    on_two(|env| {
+        let name = env
+            .iter()
+            .find_map(|(name, value)| (*name == "CATAMARAN_TEST_CONTEXT").then_some(*value));
+        cluster::load(name.unwrap_or_default(), &[&archive])?;
+        let image = format!("catamaran.dev/catamaran:{NEXT}");
+        let next = [
+            ("CATAMARAN_TEST_NEXT_BIN", utf8(&program)?),
+            ("CATAMARAN_TEST_NEXT_IMAGE", image.as_str()),
+        ];
+        let env = [env, &next].concat();
+        by_name("catamaran-e2e", "kubernetes", Some("upgrade"), &env)
+    })
+}
+
+/// The version after this one, for upgrades.
+const NEXT: &str = "0.2.0";
+
+/// Two connected clusters with our images and nothing of ours, for tests by name.
+fn on_two(tested: impl Fn(&[(&str, &str)]) -> Result<(), String>) -> Result<(), String> {
+    machine::prepare_cluster()?;
+    build()?;
+    let archives = image::sample(None)?;
+    let names = ["1", "2"].map(|n| format!("operate-{n}-{}", std::process::id()));
+    let flags = [
+        "--image",
+        utf8(&archives.catamaran)?,
+        "--image",
+        utf8(&archives.curl)?,
+    ];
+    let outcome = (|| {
+        let mut kubeconfigs = Vec::new();
+        for name in &names {
+            kubeconfigs.push(utf8(&cluster::up(name, &flags)?)?.to_owned());
+        }
+        cluster::connect(&names[0], &names[1])?;
+        let (binary, kubectl) = (binary(), cluster::kubectl()?);
+        let (contexts, kubeconfigs) = (names.join(","), kubeconfigs.join(":"));
+        tested(&[
+            ("CATAMARAN_BIN", utf8(&binary)?),
+            ("CATAMARAN_KUBECTL", utf8(&kubectl)?),
+            ("CATAMARAN_TEST_CONTEXT", &names[0]),
+            ("CATAMARAN_TEST_CONTEXTS", &contexts),
+            ("CATAMARAN_TEST_IMAGE", "catamaran.dev/catamaran:dev"),
+            ("KUBECONFIG", &kubeconfigs),
+        ])
+    })();
+    for name in &names {
+        let folder = cluster::folder(name)?;
+        cluster::down(name)?;
+        if outcome.is_err() {
+            eprintln!("what {name} wrote is in {}", folder.join("log").display());
+        } else {
+            std::fs::remove_dir_all(&folder)
+                .map_err(|error| format!("{}: {error}", folder.display()))?;
+        }
+    }
+    outcome
+}
+
+fn by_name(
+    package: &str,
+    test: &str,
+    filter: Option<&str>,
+    env: &[(&str, &str)],
+) -> Result<(), String> {
+    let mut args = vec!["test", "-p", package, "--test", test, "--locked", "--"];
+    args.extend(["--test-threads", "1"]);
+    args.extend(filter);
+    cargo(&args, env)
 }
 
 /// The five steps on real clusters with nodes, and what is lost meanwhile.

@@ -220,7 +220,7 @@ pub(crate) fn run(verb: Verb, context: &Context) -> Outcome {
         Verb::Status(args) => block_on(status::run(args, context)),
         Verb::Check(args) => block_on(check::run(args, context)),
         Verb::Proxy(args) => proxy(args, context),
-        Verb::Trust(Trust::Show(args)) => trust_show::run(args, context),
+        Verb::Trust(Trust::Show(args)) => block_on(trust_show::run(args, context)),
         Verb::Trust(Trust::Renew(args)) => block_on(trust_renew::run(args, context)),
         Verb::Trust(Trust::Export(args)) => trust_export::run(args, context),
         Verb::Trust(Trust::Issue(args)) => block_on(trust_issue::run(args, context)),

@@ -42,6 +42,15 @@ pub(crate) async fn handle(reporter: Reporter, request: Request<Bytes>) -> Answe
     }
 }
 
+/// Answers one request on the pod's loopback, where whoever may forward ports to us can ask: only what changes nothing.
+pub(crate) async fn look(reporter: Reporter, request: Request<Bytes>) -> Answer {
+    if request.method() != Method::GET {
+        let why = "only GET is answered here; what changes something is asked at the socket\n";
+        return text(StatusCode::METHOD_NOT_ALLOWED, why);
+    }
+    handle(reporter, request).await
+}
+
 /// Answers one request at the port for those who run us: a kubelet, a scraper of metrics.
 ///
 /// | request | answer |

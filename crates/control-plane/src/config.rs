@@ -26,6 +26,9 @@ pub struct Config {
     pub socket: PathBuf,
     /// Where whoever runs it asks how it is, over HTTP: `/ready`, `/live` and `/metrics`, and nothing that changes anything.
     pub health: Option<SocketAddr>,
+    /// Where people look at it through their API server, over HTTP on the pod's loopback: what the socket shows, and nothing
+    /// that changes anything.
+    pub admin: Option<SocketAddr>,
     /// Where it keeps caches that may be deleted.
     pub state: PathBuf,
     /// The version that it tells peers.

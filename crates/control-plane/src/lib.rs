@@ -33,6 +33,7 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::review::Reviewer;
@@ -66,6 +67,9 @@ pub use status::{
 };
 pub use webhook::Injection;
 
+/// How long peers are told of a new intermediate before it signs: a kubelet brings a changed Secret to the pods of one node
+/// within some 90 s of the other's.
+const HOLD: Duration = Duration::from_secs(90);
 /// The largest request for a certificate, in bytes.
 const MAX_CERTIFICATE_REQUEST: usize = 64 << 10;
 
@@ -107,6 +111,10 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         );
     }
 
+    let looking = match config.admin {
+        None => None,
+        Some(at) => Some(TcpListener::bind(at).await.map_err(bind(at.to_string()))?),
+    };
     let injection = match &config.home {
         Home::Fleet(_) => None,
         Home::Server(server) => server.injection.clone(),
@@ -137,6 +145,11 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
     let place = serving::Place {
         cacerts: found.cacerts,
         state: config.state.clone(),
+        hold: match &config.home {
+            // There is one control plane, and peers see what it writes at once.
+            Home::Fleet(_) => Duration::ZERO,
+            Home::Server(_) => HOLD,
+        },
     };
     let authority = Arc::new(serving::Authority::new(&place));
     serving::keep(
@@ -230,6 +243,17 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
     };
     if let Some((access, reviewer)) = reviewed {
         own_cluster::keep(access, reviewer, reporter.clone(), process);
+    }
+    if let Some(looking) = looking {
+        let asked = reporter.clone();
+        process.run(
+            "admin",
+            catamaran_process::http::serve(
+                Listener::Tcp(looking),
+                process.stopping(),
+                move |request| admin::look(asked.clone(), request),
+            ),
+        );
     }
     let answer = move |request| admin::handle(reporter.clone(), request);
     process.run(

@@ -61,6 +61,8 @@ pub(crate) struct Authority {
     issuer: ArcSwapOption<Issuer>,
     problems: ArcSwap<Vec<Problem>>,
     past: Mutex<BTreeMap<Fingerprint, Timestamp>>,
+    /// The intermediate that is to follow: peers are told of it before it signs.
+    coming: ArcSwapOption<Fingerprint>,
     /// Counts up with each change that others should look at.
     changed: watch::Sender<u64>,
 }
@@ -72,6 +74,8 @@ pub(crate) struct Place {
     pub(crate) cacerts: PathBuf,
     /// Where past intermediates are noted.
     pub(crate) state: PathBuf,
+    /// How long peers, and the other replicas of the instance, are told of a new intermediate before it signs.
+    pub(crate) hold: Duration,
 }
 
 impl Authority {
@@ -83,6 +87,7 @@ impl Authority {
             issuer: ArcSwapOption::empty(),
             problems: ArcSwap::default(),
             past: Mutex::new(read_past(&past_file(&place.state))),
+            coming: ArcSwapOption::empty(),
             changed: watch::Sender::new(0),
         }
     }
@@ -102,8 +107,8 @@ impl Authority {
         self.changed.subscribe()
     }
 
-    /// The intermediates that speak for the managed cluster: the present one, and earlier ones as long as what they signed
-    /// may be in use.
+    /// The intermediates that speak for the managed cluster: the present one, the one that is to follow, and earlier ones as
+    /// long as what they signed may be in use.
     pub(crate) fn intermediates(&self, now: Timestamp) -> Vec<Fingerprint> {
         let past = self.past.lock().unwrap_or_else(PoisonError::into_inner);
         let past = past
@@ -115,6 +120,7 @@ impl Authority {
             .map(|issuer| issuer.fingerprint())
             .into_iter()
             .chain(past)
+            .chain(self.coming.load().as_deref().copied())
             .collect();
         all.sort();
         all.dedup();
@@ -126,6 +132,12 @@ impl Authority {
     pub(crate) fn issued(&self, peer: &Peer, now: Timestamp) -> bool {
         let ours = self.intermediates(now);
         peer.issuers.iter().any(|issuer| ours.contains(issuer))
+    }
+
+    /// Tells peers of an intermediate that does not sign yet.
+    fn announce(&self, coming: Option<Fingerprint>) {
+        self.coming.store(coming.map(Arc::new));
+        self.changed.send_modify(|count| *count += 1);
     }
 
     fn replace(&self, issuer: Issuer, place: &Place, now: Timestamp) {
@@ -171,6 +183,7 @@ pub(crate) fn keep(
         place,
         gate,
         seen: None,
+        coming: None,
         noted: Timestamp(0),
     };
     let stopping = process.stopping();
@@ -220,6 +233,8 @@ struct Keeping {
     gate: Gate,
     /// What the present issuer was made from.
     seen: Option<(CaCertsFiles, TrustDomain)>,
+    /// What is to follow, and since when peers are told of it.
+    coming: Option<(CaCertsFiles, Timestamp)>,
     /// When the present intermediate was last noted on disk.
     noted: Timestamp,
 }
@@ -250,15 +265,19 @@ impl Keeping {
                     let issuer = read.and_then(|authority| {
                         Issuer::new(authority, domain.clone()).map_err(|error| error.to_string())
                     });
-                    match issuer.and_then(|issuer| self.install(issuer, domain, now)) {
-                        Ok(()) => self.seen = Some((files, domain.clone())),
-                        Err(message) => {
-                            let goes_on = match self.seen {
-                                Some(_) => "; the authority before stays in use",
-                                None => "",
-                            };
-                            problem(Severity::Error, format!("{message}{goes_on}"));
-                        }
+                    match issuer {
+                        Ok(issuer) if self.holds(&files, &issuer, now) => {}
+                        issuer => match issuer.and_then(|issuer| self.install(issuer, domain, now))
+                        {
+                            Ok(()) => self.seen = Some((files, domain.clone())),
+                            Err(message) => {
+                                let goes_on = match self.seen {
+                                    Some(_) => "; the authority before stays in use",
+                                    None => "",
+                                };
+                                problem(Severity::Error, format!("{message}{goes_on}"));
+                            }
+                        },
                     }
                 }
             }
@@ -302,6 +321,33 @@ impl Keeping {
         }
     }
 
+    /// Whether a successor has to wait, because peers may not have heard of it.
+    ///
+    /// The replicas of an instance see a replaced Secret at different times, and what one of them signs must count with the
+    /// other and with every peer.
+    fn holds(&mut self, files: &CaCertsFiles, next: &Issuer, now: Timestamp) -> bool {
+        let Some(present) = self.authority.issuer() else {
+            return false;
+        };
+        let hold = self.place.hold;
+        let late = present.not_after() <= now.after(hold);
+        if hold.is_zero() || late || present.fingerprint() == next.fingerprint() {
+            return false;
+        }
+        match &self.coming {
+            Some((told, since)) if told == files => now.since(*since) < hold,
+            _ => {
+                tracing::info!(
+                    issuer = %next.facts().subject,
+                    "telling peers of a new authority, which signs in {} s", hold.as_secs()
+                );
+                self.coming = Some((files.clone(), now));
+                self.authority.announce(Some(next.fingerprint()));
+                true
+            }
+        }
+    }
+
     fn install(
         &mut self,
         issuer: Issuer,
@@ -312,6 +358,8 @@ impl Keeping {
         tracing::info!(issuer = %issuer.facts().subject, "signing with a new authority");
         self.authority.replace(issuer, &self.place, now);
         self.noted = now;
+        self.coming = None;
+        self.authority.coming.store(None);
         self.authority.changed.send_modify(|count| *count += 1);
         Ok(())
     }
@@ -482,3 +530,6 @@ async fn connection(stream: Tls, caller: Arc<Caller>, routes: Routes, stopping: 
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -144,6 +144,12 @@ pub struct TrustStatus {
     pub issuer: String,
     /// SHA-256 of the issuing certificate.
     pub intermediate: String,
+    /// Its serial number in hex.
+    pub serial: String,
+    /// The kind of its key.
+    pub algorithm: String,
+    /// Its begin, RFC 3339.
+    pub not_before: String,
     /// Its end, RFC 3339.
     pub not_after: String,
 }
@@ -264,6 +270,9 @@ impl Reporter {
                     .collect(),
                 issuer: issuer.facts().subject.clone(),
                 intermediate: issuer.fingerprint().to_string(),
+                serial: issuer.facts().serial.clone(),
+                algorithm: issuer.facts().key_algorithm.to_string(),
+                not_before: utc(issuer.facts().not_before),
                 not_after: utc(issuer.not_after()),
             }),
             problems: self

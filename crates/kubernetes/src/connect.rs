@@ -42,6 +42,8 @@ const PONG_WITHIN: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Access {
     client: kube::Client,
+    /// For what changes the protocol on its connection, which HTTP/2 has no word for.
+    upgrades: Arc<kube::Client>,
     server: Arc<Server>,
     token: Arc<Token>,
 }
@@ -78,12 +80,23 @@ impl Access {
             token.0.store(Some(Arc::new(header(bearer)?)));
         }
         let server = Arc::new(config.server.clone());
+        let tls = tls(config)?;
+        let mut older = tls.clone();
+        older.alpn_protocols = vec![b"http/1.1".to_vec()];
         let connector = Connector {
             server: server.clone(),
             proxy: config.proxy.as_deref().map(Arc::from),
             allowed,
             name,
-            tls: TlsConnector::from(Arc::new(tls(config)?)),
+            tls: TlsConnector::from(Arc::new(tls)),
+        };
+        let upgrades = Door {
+            http: Http::builder(TokioExecutor::new()).build(Connector {
+                tls: TlsConnector::from(Arc::new(older)),
+                ..connector.clone()
+            }),
+            server: server.clone(),
+            token: token.clone(),
         };
         let http = Http::builder(TokioExecutor::new())
             .timer(TokioTimer::new())
@@ -103,6 +116,7 @@ impl Access {
         };
         Ok(Access {
             client: kube::Client::new(door, "default"),
+            upgrades: Arc::new(kube::Client::new(upgrades, "default")),
             server,
             token,
         })
@@ -111,6 +125,11 @@ impl Access {
     /// kube's client on this way.
     pub fn client(&self) -> &kube::Client {
         &self.client
+    }
+
+    /// A client whose requests may become another protocol.
+    pub(crate) fn upgrades(&self) -> &kube::Client {
+        &self.upgrades
     }
 
     /// Where it leads.

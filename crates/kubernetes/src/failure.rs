@@ -86,6 +86,13 @@ pub enum Failure {
         /// What the connection ended with.
         why: String,
     },
+    /// Who was asked through the API server does not answer; the server itself does.
+    Silent {
+        /// Who.
+        who: String,
+        /// What the node, or the end of the connection, said.
+        why: String,
+    },
     /// Watches are opened and ended at once, again and again.
     Brisk,
 }
@@ -141,6 +148,7 @@ impl Failure {
                 format!("an answer about {what} cannot be understood ({why})")
             }
             Failure::Cut { why } => format!("the watch of {what} was cut off ({why})"),
+            Failure::Silent { who, why } => format!("{who} does not answer about {what} ({why})"),
             Failure::Brisk => format!(
                 "watches of {what} end as soon as they begin; see whether a proxy between us and the API server cuts long answers off"
             ),

@@ -190,6 +190,8 @@ fn pod(gateway: &Gateway) -> Value {
         ("--join-token", &format!("{TOKEN_FOLDER}/token")),
         ("--state", &format!("{STATE_FOLDER}/state")),
         ("--admin-socket", &format!("{STATE_FOLDER}/admin.sock")),
+        // A pod's loopback is its own: who may forward ports to it may look, and nobody else in the network.
+        ("--admin", &format!("127.0.0.1:{}", crate::pod::ADMIN_PORT)),
         ("--capture", "explicit"),
         ("--address", "$(POD_IP)"),
         ("--trust-domain", gateway.trust_domain.as_str()),

@@ -16,7 +16,7 @@ mod file;
 mod probes;
 mod workload;
 
-pub use file::{FileError, inject_file};
+pub use file::{FileError, documents, inject_file};
 pub use workload::{Document, DocumentError, inject_document};
 
 /// The container that carries a pod's connections (Istio's name).

@@ -278,6 +278,8 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
             "--socket", "/var/lib/catamaran/control-plane.sock",
             "--listen", format!("0.0.0.0:{DISCOVERY_PORT}"),
             "--health", format!("0.0.0.0:{HEALTH_PORT}"),
+            // On loopback, so for those only who may forward ports to the pod.
+            "--admin", format!("127.0.0.1:{}", crate::pod::ADMIN_PORT),
             "--webhook", format!("0.0.0.0:{WEBHOOK_PORT}"),
             "--sidecar-image", instance.image,
         ],
@@ -449,6 +451,30 @@ pub async fn authority_in(access: &Access, namespace: &str) -> Result<Option<Fil
         });
         files.collect()
     }))
+}
+
+/// Whose the authority in the cluster is: of the instance whose label its Secret bears, of nobody we know, or there is none.
+/// Its contents are not read.
+///
+/// # Errors
+/// Why that is not known.
+pub async fn authority_of(access: &Access) -> Result<Option<Option<String>>, Failure> {
+    let api = api(access, &resource("v1", "Secret"), Some(NAMESPACE));
+    let found = within(access, api.get_metadata_opt(AUTHORITY)).await?;
+    Ok(found.map(|secret| secret.metadata.labels?.remove(INSTANCE_LABEL)))
+}
+
+/// Writes the authority of an instance in the place of the one before; see [`authority`].
+///
+/// # Errors
+/// Why it is not there.
+pub async fn replace_authority(access: &Access, authority: &Value) -> Result<(), Failure> {
+    let api = api(access, &resource("v1", "Secret"), Some(NAMESPACE));
+    let params = PatchParams::apply(INSTALLER).force();
+    let patch = Patch::Apply(authority);
+    // Of the answer only the metadata are wanted.
+    within(access, api.patch_metadata(AUTHORITY, &params, &patch)).await?;
+    Ok(())
 }
 
 /// The rights that are missing for writing these manifests, `create deployments.apps in catamaran-system`.

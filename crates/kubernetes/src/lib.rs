@@ -30,15 +30,18 @@ pub mod install;
 mod join;
 pub mod kubeconfig;
 pub mod manifest;
+pub mod pod;
 pub mod reader;
 pub mod remote;
 pub mod review;
 pub mod rights;
 mod seen;
+pub mod sight;
 pub mod token;
 pub mod upgrade;
 pub mod watch;
 pub mod webhook;
+pub mod workload;
 pub mod write;
 
 pub use follow::Pace;

@@ -167,6 +167,12 @@ pub fn rfc3339(at: Timestamp) -> String {
     seconds.0.to_string()
 }
 
+/// Reads what [`rfc3339`] writes.
+pub fn from_rfc3339(text: &str) -> Option<Timestamp> {
+    let at: jiff::Timestamp = text.parse().ok()?;
+    u64::try_from(at.as_millisecond()).ok().map(Timestamp)
+}
+
 /// The condition `Ready`, by which tools wait.
 fn conditions(standing: &Standing) -> Vec<Condition> {
     let (status, reason) = match standing.phase {

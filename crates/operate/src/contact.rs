@@ -141,6 +141,24 @@ pub enum ContactError {
         /// The cluster.
         cluster: ClusterId,
     },
+    /// An authority that is not ours to replace.
+    #[error("{of}: the Secret cacerts was brought by somebody else, so {mesh} does not renew it")]
+    Brought {
+        /// Where.
+        of: String,
+        /// The instance.
+        mesh: MeshName,
+    },
+    /// The roots that an instance trusts are not where its sidecars find them.
+    #[error(
+        "{of}: there is no ConfigMap catamaran-ca-root-cert in catamaran-system, so the roots of {mesh} are not known"
+    )]
+    NoRoots {
+        /// Where.
+        of: String,
+        /// The instance.
+        mesh: MeshName,
+    },
     /// What a gateway is to run is not known.
     #[error(
         "the image of the gateway is not known: there is no control plane of {0} to take it from"
@@ -209,6 +227,13 @@ impl ContactError {
             ContactError::NotHome { cluster, .. } => format!(
                 "deploy it by the instance that runs in {cluster}, and give its address here: {cluster}=NETWORK,gateway=IP:PORT"
             ),
+            ContactError::Brought { .. } => {
+                "renew it where it comes from, and put it there as Istio's layout has it; the control plane takes it by itself"
+                    .into()
+            }
+            ContactError::NoRoots { mesh, .. } => format!(
+                "its control plane writes it when it runs; see `catamaran mesh show {mesh} --context CONTEXT`"
+            ),
             ContactError::NoImage(_) => "name it: --image IMAGE".into(),
             _ => return None,
         })
@@ -230,11 +255,8 @@ impl ContactError {
         )
     }
 
-    pub(crate) fn failed(
-        of: &str,
-        what: impl Into<String>,
-    ) -> impl FnOnce(Failure) -> OperateError {
-        let (of, what) = (of.to_owned(), what.into());
+    pub(crate) fn failed(of: &str, what: &str) -> impl FnOnce(Failure) -> OperateError + use<> {
+        let (of, what) = (of.to_owned(), what.to_owned());
         move |failure| ContactError::Failed { of, what, failure }.into()
     }
 }

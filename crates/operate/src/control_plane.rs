@@ -103,8 +103,16 @@ pub struct ProxyCount {
 pub struct TrustStatus {
     /// SHA-256 of the roots it trusts, in hex.
     pub roots: Vec<String>,
+    /// The subject of the issuing certificate.
+    pub issuer: String,
     /// SHA-256 of the issuing certificate, in hex.
     pub intermediate: String,
+    /// Its serial number in hex.
+    pub serial: String,
+    /// The kind of its key.
+    pub algorithm: String,
+    /// The begin of the issuing certificate, RFC 3339.
+    pub not_before: String,
     /// The end of the issuing certificate, RFC 3339.
     pub not_after: String,
 }

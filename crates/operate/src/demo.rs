@@ -14,6 +14,7 @@ use crate::{Fleet, Job, OperateError, Step};
 
 mod beforehand;
 mod call;
+mod clusters;
 mod connect;
 mod create;
 mod deploy;
@@ -24,6 +25,7 @@ mod lose_cluster;
 mod lose_control_plane;
 mod stage;
 
+pub use clusters::{ClusterDemo, NAMESPACE, end_on, run_on};
 pub use end::end;
 
 use stage::Stage;

@@ -281,10 +281,12 @@ pub enum OperateError {
         source: std::io::Error,
     },
     /// The user of a context may not do all that is needed.
-    #[error("the user of the context {context:?} may not install an instance")]
+    #[error("the user of the context {context:?} may not {purpose}")]
     MissingRights {
         /// The context.
         context: String,
+        /// `install an instance`
+        purpose: &'static str,
         /// `create deployments.apps in catamaran-system`
         missing: Vec<String>,
     },
@@ -450,6 +452,7 @@ impl OperateError {
                 ContactError::Rights(_) => "CTM-K107",
                 ContactError::NotHome { .. } => "CTM-K108",
                 ContactError::NoImage(_) => "CTM-K109",
+                ContactError::Brought { .. } | ContactError::NoRoots { .. } => "CTM-K110",
             },
         }
     }

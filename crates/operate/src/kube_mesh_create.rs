@@ -230,6 +230,7 @@ pub(crate) async fn rights(
         true => Ok(()),
         false => Err(OperateError::MissingRights {
             context: context.short().to_owned(),
+            purpose: "install an instance",
             missing,
         }),
     }

@@ -25,6 +25,7 @@ mod cluster_enrol;
 mod cluster_life;
 mod confirm_shrink;
 mod contact;
+mod contexts;
 pub mod control_plane;
 pub mod demo;
 mod error;
@@ -50,12 +51,13 @@ pub mod probe;
 mod proxies;
 mod status;
 mod tally;
+mod told;
 mod trust;
 mod verify;
 mod wait;
 
 pub use apply::{Applied, IGNORED, apply, delete, scale};
-pub use check::{Check, CheckReport, Verdict, check};
+pub use check::{Check, CheckReport, Verdict, check, check_contexts};
 pub use cluster_add::{AddCluster, add_cluster, remove_cluster};
 pub use cluster_create::{DEFAULT_NETWORK, create_cluster};
 pub use cluster_enrol::{
@@ -64,6 +66,10 @@ pub use cluster_enrol::{
 pub use cluster_life::{START_PATIENCE, STOP_PATIENCE, fleet_down, start_cluster, stop_cluster};
 pub use confirm_shrink::confirm_shrink;
 pub use contact::{Contact, ContactError};
+pub use contexts::{
+    Heard, RenewTrust, context_clusters, context_mesh, context_meshes, context_proxies,
+    context_proxy_config, context_status, context_trust, context_verify, renew_context_trust,
+};
 pub use error::{Class, OperateError};
 pub use exec::{Place, exec_command, log_path, logs, wait_started};
 pub use fleet::{Fleet, Instance, possible_isolation};

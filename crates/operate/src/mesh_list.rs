@@ -5,12 +5,14 @@ use std::time::Duration;
 use catamaran_local::lifecycle;
 use catamaran_local::object::Object;
 use catamaran_local::write;
-use catamaran_model::{MeshName, NetworkId};
+use catamaran_model::MeshName;
 use serde::Serialize;
 
-use crate::control_plane::{self, ControlPlaneStatus, ProblemStatus, ProxyCount};
+use crate::control_plane::{self, ProblemStatus, ProxyCount};
 use crate::fleet::Instance;
-use crate::mesh_state::{MeshState, Seen, judge, mode_word};
+use crate::mesh_state::{MeshState, Seen, judge};
+use crate::told::{Intermediate, Told};
+use crate::trust::authority_of;
 use crate::{Fleet, OperateError, wait};
 
 /// An instance as tables show it.
@@ -108,70 +110,34 @@ pub async fn wait_running(
 }
 
 async fn row(fleet: &Fleet, instance: &Instance) -> MeshRow {
-    let (said, node) = tokio::join!(
+    told(fleet, instance).await.row()
+}
+
+/// An instance of a fleet with what it says.
+pub(crate) async fn told(fleet: &Fleet, instance: &Instance) -> Told {
+    let (status, node) = tokio::join!(
         control_plane::status(&instance.home),
         lifecycle::node_answers(&instance.home)
     );
     let seen = Seen {
-        said: said.as_ref().map_err(String::as_str),
+        said: status.as_ref().map_err(String::as_str),
         node,
         known: has_export(instance),
     };
-    let (state, reason) = judge(instance, &seen);
-    let said = said.ok();
-    let roots = match &said {
-        Some(ControlPlaneStatus {
-            trust: Some(trust), ..
-        }) => trust.roots.clone(),
-        _ => {
-            let roots = fleet.roots(&instance.home).unwrap_or_default();
-            roots.iter().map(ToString::to_string).collect()
-        }
-    };
-    let text = |name: &NetworkId| name.to_string();
-    let runs = said
-        .as_ref()
-        .map(|status| status.version.clone())
-        .filter(|v| !v.is_empty());
-    MeshRow {
-        name: instance.spec.name.to_string(),
-        state,
-        reason,
-        region: instance.spec.region.as_ref().map(ToString::to_string),
-        version: runs.or_else(|| instance.spec.version.as_ref().map(ToString::to_string)),
-        roots,
-        manages: instance.home.name().to_string(),
-        discovers: (instance.members.iter())
-            .filter(|member| member.cluster != *instance.home.name())
-            .map(|member| member.cluster.to_string())
-            .collect(),
-        proxies: said.as_ref().map(|status| status.proxies),
-        clusters: (instance.members.iter())
-            .map(|member| {
-                let name = member.cluster.as_str();
-                let known = said.as_ref().and_then(|status| status.of_cluster(name));
-                let by_hand = member
-                    .gateway_addresses
-                    .iter()
-                    .map(ToString::to_string)
-                    .collect();
-                let gateways = said
-                    .as_ref()
-                    .map_or(by_hand, |status| status.gateways_of(name));
-                MemberRow {
-                    name: member.cluster.to_string(),
-                    mode: mode_word(member.mode).into(),
-                    network: member.network.as_ref().map(text),
-                    freshness: known.map(|cluster| cluster.freshness.clone()),
-                    stale_since: known.and_then(|cluster| cluster.since.clone()),
-                    reason: known.and_then(|cluster| cluster.reason.clone()),
-                    gateways,
-                    services: known.map(|cluster| cluster.services),
-                    endpoints: known.map(|cluster| cluster.endpoints),
-                }
-            })
-            .collect(),
-        problems: said.map_or_else(Vec::new, |status| status.problems),
+    let intermediate = authority_of(&instance.home).map(|authority| Intermediate {
+        fingerprint: authority.fingerprint().short(),
+        not_after: authority.facts().not_after,
+        half_life: authority.facts().half_life(),
+    });
+    Told {
+        state: judge(&instance.members, &seen),
+        spec: instance.spec.clone(),
+        home: instance.home.name().clone(),
+        members: instance.members.clone(),
+        status,
+        whole: true,
+        roots: fleet.roots(&instance.home).unwrap_or_default(),
+        intermediate: Some(intermediate.map_err(|error| error.to_string())),
     }
 }
 

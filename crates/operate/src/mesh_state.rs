@@ -1,10 +1,9 @@
 //! How an instance is: what is wanted of it, held against what its control plane says.
 
-use catamaran_model::MemberMode;
+use catamaran_model::{Member, MemberMode};
 use serde::Serialize;
 
 use crate::control_plane::ControlPlaneStatus;
-use crate::fleet::Instance;
 
 /// The states of an instance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -47,7 +46,7 @@ pub(crate) struct Seen<'a> {
 }
 
 /// Judges an instance; the text says what is missing for `running`.
-pub(crate) fn judge(instance: &Instance, seen: &Seen<'_>) -> (MeshState, String) {
+pub(crate) fn judge(members: &[Member], seen: &Seen<'_>) -> (MeshState, String) {
     let status = match seen.said {
         Ok(status) => status,
         Err(_) if !seen.node && !seen.known => {
@@ -84,14 +83,14 @@ pub(crate) fn judge(instance: &Instance, seen: &Seen<'_>) -> (MeshState, String)
         };
         return (state, waits);
     }
-    if let Some(missing) = not_yet(instance, status) {
+    if let Some(missing) = not_yet(members, status) {
         return (MeshState::Updating, missing);
     }
     (MeshState::Running, String::new())
 }
 
-fn not_yet(instance: &Instance, status: &ControlPlaneStatus) -> Option<String> {
-    for member in &instance.members {
+fn not_yet(members: &[Member], status: &ControlPlaneStatus) -> Option<String> {
+    for member in members {
         let name = member.cluster.as_str();
         let Some(cluster) = status.of_cluster(name) else {
             return Some(format!("the control plane has not taken up {name}"));
@@ -110,7 +109,7 @@ fn not_yet(instance: &Instance, status: &ControlPlaneStatus) -> Option<String> {
             return Some(format!("the gateway of {name} is not known yet"));
         }
     }
-    let members = |name: &str| instance.members.iter().any(|m| m.cluster.as_str() == name);
+    let members = |name: &str| members.iter().any(|m| m.cluster.as_str() == name);
     if let Some(extra) = status.clusters.iter().find(|c| !members(&c.name)) {
         return Some(format!("{} is not let go yet", extra.name));
     }

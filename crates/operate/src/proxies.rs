@@ -72,26 +72,48 @@ fn rows(
     mesh: Option<String>,
     known: Result<Vec<ProxyStatus>, String>,
 ) -> Vec<ProxyRow> {
-    let cluster = dir.name().to_string();
+    let running = PodRecord::all(dir).into_iter().filter_map(|pod| {
+        let gateway = is_gateway(&pod);
+        (pod.sidecar || gateway).then_some(Running {
+            role: if gateway { "gateway" } else { "sidecar" },
+            pod: pod.name,
+            namespace: pod.namespace,
+            waiting: pod.waiting,
+        })
+    });
+    merge(dir.name().as_str(), mesh, running, known)
+}
+
+/// A pod with a proxy, as whoever runs it says.
+pub(crate) struct Running {
+    pub(crate) pod: String,
+    pub(crate) namespace: String,
+    pub(crate) role: &'static str,
+    pub(crate) waiting: Option<String>,
+}
+
+/// The proxies that run in a cluster and those that its control plane knows, each once.
+pub(crate) fn merge(
+    cluster: &str,
+    mesh: Option<String>,
+    running: impl IntoIterator<Item = Running>,
+    known: Result<Vec<ProxyStatus>, String>,
+) -> Vec<ProxyRow> {
     let unconnected = match &known {
         Ok(_) => "unconnected",
         Err(_) => "unknown",
     };
     let mut rows: BTreeMap<(String, String), ProxyRow> = BTreeMap::new();
-    for pod in PodRecord::all(dir) {
-        let gateway = is_gateway(&pod);
-        if !pod.sidecar && !gateway {
-            continue;
-        }
-        let key = (pod.namespace.clone(), pod.name.clone());
+    for pod in running {
+        let key = (pod.namespace.clone(), pod.pod.clone());
         rows.insert(
             key,
             ProxyRow {
-                pod: pod.name,
+                pod: pod.pod,
                 namespace: pod.namespace,
-                cluster: cluster.clone(),
+                cluster: cluster.to_owned(),
                 mesh: mesh.clone(),
-                role: if gateway { "gateway" } else { "sidecar" }.into(),
+                role: pod.role.into(),
                 state: unconnected.into(),
                 address: None,
                 detail: pod.waiting.into_iter().collect(),
@@ -105,7 +127,7 @@ fn rows(
             ProxyRow {
                 pod: proxy.pod,
                 namespace: proxy.namespace,
-                cluster: cluster.clone(),
+                cluster: cluster.to_owned(),
                 mesh: mesh.clone(),
                 role: proxy.role,
                 state: proxy.state,
@@ -138,7 +160,7 @@ pub enum ConfigKind {
 
 impl ConfigKind {
     /// The page of the proxy's admin interface on which it is.
-    fn page(self) -> &'static str {
+    pub(crate) fn page(self) -> &'static str {
         match self {
             ConfigKind::Listeners => "/config_dump?kind=listener",
             ConfigKind::Routes => "/config_dump?kind=route",
@@ -183,7 +205,7 @@ pub(crate) async fn admin(
         })
 }
 
-fn find(proxies: Vec<ProxyRow>, name: &str) -> Result<ProxyRow, OperateError> {
+pub(crate) fn find(proxies: Vec<ProxyRow>, name: &str) -> Result<ProxyRow, OperateError> {
     let known = |rows: &[ProxyRow]| -> Vec<String> {
         (rows.iter())
             .map(|row| format!("{}/{}/{}", row.cluster, row.namespace, row.pod))

@@ -20,11 +20,11 @@ use crate::{Fleet, OperateError};
 /// The whole fleet.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct FleetStatus {
-    /// Six hex digits that tell it from others.
+    /// Six hex digits that tell it from others; of clusters with API servers, the contexts that were asked.
     pub id: String,
-    /// `netns` or `process`.
+    /// `netns` or `process`; of clusters with API servers `kubernetes`.
     pub isolation: String,
-    /// Its folder.
+    /// Its folder; of clusters with API servers none.
     pub dir: String,
     /// Its instances.
     pub meshes: Vec<MeshRow>,
@@ -43,9 +43,10 @@ pub struct FleetStatus {
 pub struct ClusterRow {
     /// Its name.
     pub name: String,
-    /// The physical network that it stands in.
+    /// The physical network that it stands in; of one with an API server the logical network.
     pub network: String,
-    /// `running` or `stopped`: whether its node answers.
+    /// `running` or `stopped`: whether its node answers; of one with an API server, `running` or `unreachable`, and `not asked`
+    /// when no context leads there.
     pub state: &'static str,
     /// The instance that manages it.
     pub managed_by: Option<String>,
@@ -94,6 +95,42 @@ pub async fn fleet_status(fleet: &Fleet) -> Result<FleetStatus, OperateError> {
     let (meshes, clusters, gateways) =
         tokio::join!(list_meshes(fleet), list_clusters(fleet), gateways(fleet));
     let (meshes, clusters, gateways) = (meshes?, clusters?, gateways?);
+    let mut problems = absent(&meshes, &clusters);
+    let (_, illegible) = fleet.legible()?;
+    problems.extend(illegible.into_iter().map(|illegible| ProblemRow {
+        severity: "error".into(),
+        said_by: "catamaran".into(),
+        kind: "illegible".into(),
+        cluster: Some(illegible.cluster.to_string()),
+        object: format!("Cluster {}", illegible.cluster),
+        message: format!(
+            "its objects cannot be read, so its instance is not shown here; what runs goes on: {}",
+            illegible.reason
+        ),
+    }));
+    let head = Head {
+        id: fleet.file.id.clone(),
+        isolation: fleet.file.isolation.to_string(),
+        dir: fleet.dir.path().display().to_string(),
+    };
+    Ok(put_together(head, meshes, clusters, gateways, problems))
+}
+
+/// What tells a fleet from others.
+pub(crate) struct Head {
+    pub(crate) id: String,
+    pub(crate) isolation: String,
+    pub(crate) dir: String,
+}
+
+/// One page of what was gathered; `problems` are those that nobody below says.
+pub(crate) fn put_together(
+    head: Head,
+    meshes: Vec<MeshRow>,
+    clusters: Vec<ClusterRow>,
+    gateways: Vec<GatewayRow>,
+    mut problems: Vec<ProblemRow>,
+) -> FleetStatus {
     let mut proxies = ProxyCount::default();
     for count in meshes.iter().filter_map(|mesh| mesh.proxies) {
         proxies.connected += count.connected;
@@ -121,31 +158,19 @@ pub async fn fleet_status(fleet: &Fleet) -> Result<FleetStatus, OperateError> {
             message: problem.clone(),
         })
     });
-    let mut problems: Vec<ProblemRow> = said.chain(nodes).collect();
-    problems.extend(absent(&meshes, &clusters));
-    let (_, illegible) = fleet.legible()?;
-    problems.extend(illegible.into_iter().map(|illegible| ProblemRow {
-        severity: "error".into(),
-        said_by: "catamaran".into(),
-        kind: "illegible".into(),
-        cluster: Some(illegible.cluster.to_string()),
-        object: format!("Cluster {}", illegible.cluster),
-        message: format!(
-            "its objects cannot be read, so its instance is not shown here; what runs goes on: {}",
-            illegible.reason
-        ),
-    }));
+    problems.extend(said.chain(nodes));
     problems.sort();
-    Ok(FleetStatus {
-        id: fleet.file.id.clone(),
-        isolation: fleet.file.isolation.to_string(),
-        dir: fleet.dir.path().display().to_string(),
+    problems.dedup();
+    FleetStatus {
+        id: head.id,
+        isolation: head.isolation,
+        dir: head.dir,
         meshes,
         clusters,
         gateways,
         proxies,
         problems,
-    })
+    }
 }
 
 /// Who does not answer: they cannot say so themselves.

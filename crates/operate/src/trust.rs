@@ -68,7 +68,12 @@ fn facts_in(path: &Path) -> Result<Vec<CertificateFacts>, OperateError> {
     })
 }
 
-fn row(role: &'static str, mesh: &str, facts: &CertificateFacts, now: Timestamp) -> CertificateRow {
+pub(crate) fn row(
+    role: &'static str,
+    mesh: &str,
+    facts: &CertificateFacts,
+    now: Timestamp,
+) -> CertificateRow {
     CertificateRow {
         role,
         mesh: mesh.into(),
@@ -76,9 +81,14 @@ fn row(role: &'static str, mesh: &str, facts: &CertificateFacts, now: Timestamp)
         fingerprint: facts.fingerprint.to_string(),
         serial: facts.serial.clone(),
         not_after: facts.not_after.0,
-        days: (facts.not_after.0 as i64 - now.0 as i64).div_euclid(86_400_000),
+        days: days(facts.not_after, now),
         algorithm: facts.key_algorithm.to_string(),
     }
+}
+
+/// Whole days until then.
+pub(crate) fn days(until: Timestamp, now: Timestamp) -> i64 {
+    (until.0 as i64 - now.0 as i64).div_euclid(86_400_000)
 }
 
 /// The intermediate of an instance, read and checked.

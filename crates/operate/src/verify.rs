@@ -12,9 +12,9 @@ use crate::tally::{Call, Tally, tally};
 use crate::{Fleet, OperateError};
 
 /// The most calls of one `verify`.
-const MAX_CALLS: u32 = 10_000;
+pub(crate) const MAX_CALLS: u32 = 10_000;
 /// How long one call may take, in seconds.
-const CALL_SECONDS: u32 = 10;
+pub(crate) const CALL_SECONDS: u32 = 10;
 
 /// How `verify` calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,13 +58,7 @@ async fn curl(
     count: u32,
 ) -> Result<Vec<Call>, OperateError> {
     let count = count.clamp(1, MAX_CALLS);
-    let script = format!(
-        "command -v curl >/dev/null || exit 127\n\
-         i=0\nwhile [ $i -lt {count} ]; do\n\
-         curl -sS -m {CALL_SECONDS} -w '\\n{MARK} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\\n' \"$0\" 2>/dev/null\n\
-         i=$((i+1))\ndone; exit 0"
-    );
-    let argv = ["sh".into(), "-c".into(), script, url.to_string()];
+    let argv = script(url, count);
     let output = Command::from(exec_command(fleet, from, &argv)?)
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -73,23 +67,43 @@ async fn curl(
         .map_err(OperateError::file(&fleet.program))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let cause = match output.status.code() {
-            Some(127) => "there is no curl in the pod".into(),
-            _ => format!("{}: {said}", output.status),
-        };
-        return Err(OperateError::NotHeld {
-            what: format!("no calls could be made from {from}"),
-            cause,
-            fix: "install curl, or call at a rate instead, which needs none: --rate 10".into(),
-        });
+        let code = output.status.code();
+        return Err(no_calls(
+            &from.to_string(),
+            code,
+            &format!("{}: {said}", output.status),
+        ));
     }
     Ok(read(&String::from_utf8_lossy(&output.stdout)))
+}
+
+/// The command that makes the calls, one after the other.
+pub(crate) fn script(url: &Uri, count: u32) -> Vec<String> {
+    let script = format!(
+        "command -v curl >/dev/null || exit 127\n\
+         i=0\nwhile [ $i -lt {count} ]; do\n\
+         curl -sS -m {CALL_SECONDS} -w '\\n{MARK} %{{http_code}} %{{time_total}} %{{exitcode}} %{{errormsg}}\\n' \"$0\" 2>/dev/null\n\
+         i=$((i+1))\ndone; exit 0"
+    );
+    ["sh".into(), "-c".into(), script, url.to_string()].to_vec()
+}
+
+/// The calls were not made at all.
+pub(crate) fn no_calls(from: &str, code: Option<i32>, said: &str) -> OperateError {
+    OperateError::NotHeld {
+        what: format!("no calls could be made from {from}"),
+        cause: match code {
+            Some(127) => "there is no curl in the pod".into(),
+            _ => said.to_owned(),
+        },
+        fix: "install curl in the pod's image; in a fleet, call at a rate instead, which needs none: --rate 10".into(),
+    }
 }
 
 /// What stands before curl's own words on each call.
 const MARK: &str = "#catamaran";
 
-fn read(output: &str) -> Vec<Call> {
+pub(crate) fn read(output: &str) -> Vec<Call> {
     let mut calls = Vec::new();
     let mut body = String::new();
     let mut at = 0.0;

@@ -82,6 +82,8 @@ pub struct Config {
     pub join_token: Option<PathBuf>,
     /// A folder of mode 0700 for what is kept over restarts.
     pub state: PathBuf,
+    /// Where the admin interface listens, when not where the way connections come says it.
+    pub admin: Option<SocketAddr>,
     /// The admin interface's other address.
     pub admin_socket: PathBuf,
     /// How connections come.
@@ -119,7 +121,8 @@ impl Config {
 
     /// Where the admin interface listens: on loopback, or on the pod's own address where loopback belongs to everybody.
     pub fn admin_address(&self) -> SocketAddr {
-        SocketAddr::new(self.private(), ports::ADMIN)
+        let usual = || SocketAddr::new(self.private(), ports::ADMIN);
+        self.admin.unwrap_or_else(usual)
     }
 
     /// Where names are answered.

@@ -1,27 +1,37 @@
 use std::process::ExitCode;
 
-use catamaran_operate::{CheckReport, Class, Verdict, check};
+use catamaran_operate::{CheckReport, Class, Verdict, check, check_contexts};
 
+use super::contact;
 use crate::context::{Context, Format, Outcome};
 
-/// Check what must hold in the fleet, from each cluster's side.
+/// Check what must hold, in the fleet or in the clusters that contexts lead to, from each one's side.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran check
   catamaran check --strict -o json
+  catamaran check --context one --context two --probe
 
 Exit code 3 when a check failed, 4 when --strict is given and one warned.")]
 pub(crate) struct Args {
     /// Warnings count as well.
     #[arg(long)]
     strict: bool,
+    #[command(flatten)]
+    sides: contact::Sides,
+    /// Probe gateways too, by a command in the pods of control planes; the context must be allowed to run one there.
+    #[arg(long, requires = "context")]
+    probe: bool,
 }
 
 /// Warnings with `--strict`.
 const WARNED: u8 = 4;
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    let report = check(&context.fleet()?).await?;
+    let report = match args.sides.contacts() {
+        Some(contacts) => check_contexts(&contacts, args.probe).await?,
+        None => check(&context.fleet()?).await?,
+    };
     match context.format {
         Format::Table => context.write(&text(&report, context))?,
         _ => context.show(&report, Vec::new)?,

@@ -2,9 +2,11 @@
 
 use std::path::PathBuf;
 
-use catamaran_operate::{Contact, Placed};
+use catamaran_operate::{Contact, Heard, Placed};
+use serde::Serialize;
 
 use crate::context::{Context, Failure, Format, Outcome};
+use crate::table::Table;
 
 /// One cluster with an API server, the one that the instance runs in, in the place of a fleet.
 #[derive(Debug, Clone, clap::Args)]
@@ -27,6 +29,48 @@ impl Home {
     /// The way to another cluster, by the same kubeconfig when no other is said.
     pub(crate) fn other(&self, context: Option<String>, kubeconfig: Option<PathBuf>) -> Contact {
         contact(context, kubeconfig.or_else(|| self.kubeconfig.clone()))
+    }
+}
+
+/// Clusters with API servers in the place of a fleet, each by a context.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Sides {
+    /// Ask the cluster with an API server that this context of the kubeconfig leads to, in the place of a fleet; given again, the
+    /// other side too.
+    #[arg(long, value_name = "CONTEXT")]
+    context: Vec<String>,
+    /// The kubeconfig; KUBECONFIG, else ~/.kube/config, when not said.
+    #[arg(long, value_name = "FILE")]
+    kubeconfig: Option<PathBuf>,
+}
+
+impl Sides {
+    /// The ways there; `None` when a fleet is meant.
+    pub(crate) fn contacts(&self) -> Option<Vec<Contact>> {
+        if self.context.is_empty() {
+            let file = self.kubeconfig.clone()?;
+            return Some(vec![contact(None, Some(file))]);
+        }
+        let contexts = self.context.iter().cloned();
+        let to = |context| contact(Some(context), self.kubeconfig.clone());
+        Some(contexts.map(to).collect())
+    }
+}
+
+/// Shows rows as those of a fleet are shown; who says nothing is told on standard error.
+pub(crate) fn heard<T: Serialize>(
+    heard: &Heard<T>,
+    context: &Context,
+    table: impl FnOnce(&[T]) -> Vec<Table>,
+) -> Outcome {
+    warn(&heard.silent);
+    context.show(&heard.rows, || table(&heard.rows))
+}
+
+/// Says on standard error what was not heard.
+pub(crate) fn warn(silent: &[String]) {
+    for line in silent {
+        eprintln!("warning: {line}");
     }
 }
 

@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// Where a kubelet asks how it is: /ready, /live and /metrics over HTTP; nowhere when not said.
     #[arg(long, value_name = "IP:PORT")]
     health: Option<SocketAddr>,
+    /// Where people look at it through their API server, on the pod's loopback: 127.0.0.1:15000; nowhere when not said.
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
     /// Istio's remote secrets of this namespace name clusters too.
     #[arg(long, value_name = "NAMESPACE")]
     istio_namespace: Option<Namespace>,
@@ -98,6 +101,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 mesh: args.mesh,
                 listen: args.listen,
                 health: args.health,
+                admin: args.admin,
                 socket: cluster.control_plane_socket(),
                 state: args.state.unwrap_or_else(|| cluster.state()),
                 version,
@@ -124,6 +128,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                 mesh: args.mesh,
                 listen: args.listen,
                 health: args.health,
+                admin: args.admin,
                 socket: said(args.socket, "--socket")?,
                 state: said(args.state, "--state")?,
                 version,

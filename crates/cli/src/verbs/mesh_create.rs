@@ -53,12 +53,7 @@ pub(crate) struct Args {
     )]
     root: Option<PathBuf>,
     /// Where roots are kept on this machine; ~/.catamaran/roots when not said.
-    #[arg(
-        long,
-        value_name = "DIR",
-        requires = "context",
-        env = "CATAMARAN_ROOTS"
-    )]
+    #[arg(long, value_name = "DIR", env = "CATAMARAN_ROOTS")]
     roots: Option<PathBuf>,
     /// The image of the control plane; that of the version when not said.
     #[arg(long, requires = "context")]

@@ -1,14 +1,24 @@
-use catamaran_operate::{MeshRow, list_meshes};
+use catamaran_operate::{MeshRow, context_meshes, list_meshes};
 
+use super::contact;
 use crate::context::{Context, Outcome};
 use crate::table::{Table, dash, joined, short};
 
 /// List the instances, and how each is.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran mesh list\n  catamaran mesh list -o json")]
-pub(crate) struct Args {}
+#[command(
+    after_help = "Examples:\n  catamaran mesh list\n  catamaran mesh list -o json\n  catamaran mesh list --context one --context two"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sides: contact::Sides,
+}
 
-pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    if let Some(contacts) = args.sides.contacts() {
+        let heard = context_meshes(&contacts).await?;
+        return contact::heard(&heard, context, |rows| vec![table(rows)]);
+    }
     let rows = list_meshes(&context.fleet()?).await?;
     context.show(&rows, || vec![table(&rows)])
 }

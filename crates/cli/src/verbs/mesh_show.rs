@@ -1,22 +1,31 @@
 use catamaran_model::MeshName;
-use catamaran_operate::{MeshRow, show_mesh};
+use catamaran_operate::{MeshRow, context_mesh, show_mesh};
 
-use super::mesh_list;
+use super::{contact, mesh_list};
 use crate::context::{Context, Outcome};
 use crate::table::{Table, dash, joined};
 
 /// Show one instance: its state, its clusters, and what it knows of problems.
 #[derive(Debug, clap::Args)]
 #[command(
-    after_help = "Examples:\n  catamaran mesh show mesh-1\n  catamaran mesh show mesh-1 -o yaml"
+    after_help = "Examples:\n  catamaran mesh show mesh-1\n  catamaran mesh show mesh-1 -o yaml\n  catamaran mesh show mesh-1 --context one"
 )]
 pub(crate) struct Args {
     /// The instance.
     name: MeshName,
+    #[command(flatten)]
+    sides: contact::Sides,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
-    let row = show_mesh(&context.fleet()?, &args.name).await?;
+    let row = match args.sides.contacts() {
+        Some(contacts) => {
+            let (row, silent) = context_mesh(&contacts, &args.name).await?;
+            contact::warn(&silent);
+            row
+        }
+        None => show_mesh(&context.fleet()?, &args.name).await?,
+    };
     context.show(&row, || tables(&row))
 }
 

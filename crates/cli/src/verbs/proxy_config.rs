@@ -1,18 +1,22 @@
-use catamaran_operate::{ConfigKind, proxy_config};
+use catamaran_operate::{ConfigKind, context_proxy_config, proxy_config};
 
+use super::contact;
 use crate::context::{Context, Failure, Format, Outcome};
 
 /// Show what a proxy holds, as itself says it (JSON, or YAML with -o yaml).
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran proxy config sleep-7b888xxxxx-xxxxx endpoints
-  catamaran proxy config cluster-1/catamaran-system/eastwest-gateway listeners")]
+  catamaran proxy config cluster-1/catamaran-system/eastwest-gateway listeners
+  catamaran proxy config default/sleep-7b888xxxxx-xxxxx routes --context one")]
 pub(crate) struct Args {
     /// POD, POD.NAMESPACE, NAMESPACE/POD or CLUSTER/NAMESPACE/POD.
     name: String,
     /// What of it.
     #[arg(value_enum)]
     what: What,
+    #[command(flatten)]
+    sides: contact::Sides,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
@@ -37,7 +41,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
         What::Endpoints => ConfigKind::Endpoints,
         What::Certs => ConfigKind::Certs,
     };
-    let config = proxy_config(&context.fleet()?, &args.name, kind).await?;
+    let config = match args.sides.contacts() {
+        Some(contacts) => context_proxy_config(&contacts, &args.name, kind).await?,
+        None => proxy_config(&context.fleet()?, &args.name, kind).await?,
+    };
     match context.format {
         Format::Yaml => context.show(&config, Vec::new),
         _ => {

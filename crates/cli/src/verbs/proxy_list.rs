@@ -1,14 +1,24 @@
-use catamaran_operate::{ProxyRow, list_proxies};
+use catamaran_operate::{ProxyRow, context_proxies, list_proxies};
 
+use super::contact;
 use crate::context::{Context, Outcome};
 use crate::table::{Table, dash};
 
 /// List sidecars and gateways, and whether each has taken what it was told.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran proxy list\n  catamaran proxy list -o json")]
-pub(crate) struct Args {}
+#[command(
+    after_help = "Examples:\n  catamaran proxy list\n  catamaran proxy list -o json\n  catamaran proxy list --context one --context two"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sides: contact::Sides,
+}
 
-pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    if let Some(contacts) = args.sides.contacts() {
+        let heard = context_proxies(&contacts).await?;
+        return contact::heard(&heard, context, |rows| vec![table(rows)]);
+    }
     let rows = list_proxies(&context.fleet()?).await?;
     context.show(&rows, || vec![table(&rows)])
 }

@@ -43,6 +43,9 @@ pub(crate) struct Args {
     /// A private folder for what is kept over restarts.
     #[arg(long, value_name = "FOLDER")]
     state: PathBuf,
+    /// Where the admin interface listens; at port 15000 of loopback with redirect, else of the pod's address, when not said.
+    #[arg(long, value_name = "IP:PORT")]
+    admin: Option<SocketAddr>,
     /// Where the admin interface listens besides.
     #[arg(long, value_name = "FILE")]
     admin_socket: PathBuf,
@@ -147,6 +150,7 @@ fn config(args: Args, role: Role) -> Result<Config, Failure> {
         root_cert: args.root_cert,
         join_token: args.join_token,
         state: args.state,
+        admin: args.admin,
         admin_socket: args.admin_socket,
         capture: match args.capture {
             How::Redirect => Capture::Redirect,

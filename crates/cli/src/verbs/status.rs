@@ -1,16 +1,24 @@
-use catamaran_operate::{FleetStatus, fleet_status};
+use catamaran_operate::{FleetStatus, context_status, fleet_status};
 
-use super::{cluster_list, mesh_list};
+use super::{cluster_list, contact, mesh_list};
 use crate::context::{Context, Outcome};
 use crate::table::{Table, dash, joined};
 
-/// Show the whole fleet. It never blocks: what does not answer is shown as such.
+/// Show the whole fleet, or the clusters that contexts lead to. It never blocks: what does not answer is shown as such.
 #[derive(Debug, clap::Args)]
-#[command(after_help = "Examples:\n  catamaran status\n  catamaran status -o json")]
-pub(crate) struct Args {}
+#[command(
+    after_help = "Examples:\n  catamaran status\n  catamaran status -o json\n  catamaran status --context one --context two"
+)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    sides: contact::Sides,
+}
 
-pub(crate) async fn run(_: Args, context: &Context) -> Outcome {
-    let status = fleet_status(&context.fleet()?).await?;
+pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
+    let status = match args.sides.contacts() {
+        Some(contacts) => context_status(&contacts).await?,
+        None => fleet_status(&context.fleet()?).await?,
+    };
     context.show(&status, || tables(&status))
 }
 
@@ -67,10 +75,14 @@ fn tables(status: &FleetStatus) -> Vec<Table> {
             problem.message.clone(),
         ]);
     }
+    let network = match status.isolation.as_str() {
+        "kubernetes" => cluster_list::LOGICAL,
+        _ => cluster_list::LOCAL,
+    };
     vec![
         fleet,
         mesh_list::table(&status.meshes).titled("Meshes"),
-        cluster_list::table(&status.clusters).titled("Clusters"),
+        cluster_list::table(&status.clusters, network).titled("Clusters"),
         links,
         gateways,
         problems,

@@ -2,8 +2,10 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use catamaran_model::Namespace;
-use catamaran_operate::{Class, Manner, Place, Tally, load, verify};
+use catamaran_operate::{Class, Manner, OperateError, Place, Tally, context_verify, load, verify};
 
+use super::contact;
+use super::exec::target;
 use crate::context::{Context, Effect, Outcome};
 use crate::parse::span;
 use crate::table::Table;
@@ -13,12 +15,13 @@ use crate::table::Table;
 #[command(after_help = "Examples:
   catamaran verify helloworld:5000/hello --from cluster-1/deploy/sleep -n 10
   catamaran verify helloworld:5000/hello --from cluster-1/deploy/sleep --rate 50 --for 10s -o json
+  catamaran verify helloworld:5000/hello --context one --from deploy/sleep -n 10
 
 Exit code 3 when a call failed.")]
 pub(crate) struct Args {
     /// HOST:PORT/PATH
     url: String,
-    /// The pod that calls: CLUSTER/deploy/NAME or CLUSTER/pod/NAME.
+    /// The pod that calls: CLUSTER/deploy/NAME or CLUSTER/pod/NAME; with --context deploy/NAME or pod/NAME.
     #[arg(long)]
     from: String,
     /// How many calls, one after the other.
@@ -33,10 +36,29 @@ pub(crate) struct Args {
     /// The namespace of the pod that calls.
     #[arg(long, default_value = "default")]
     namespace: Namespace,
+    #[command(flatten)]
+    home: contact::Home,
 }
 
 pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let url = load::url(&args.url)?;
+    if let Some(home) = args.home.contact() {
+        if args.rate.is_some() {
+            return Err(OperateError::BadSetting {
+                text: "--rate".into(),
+                wanted: "an option for a cluster with an API server",
+                reason: "calls are made there by the curl in the pod, one after the other; say how many with -n".into(),
+            }
+            .into());
+        }
+        let from = target(&args.from).map_err(|reason| OperateError::BadSetting {
+            text: args.from.clone(),
+            wanted: "deploy/NAME or pod/NAME",
+            reason,
+        })?;
+        let called = context_verify(&home, &args.namespace, &from, &url, args.count).await;
+        return told(&called.or_else_said("no call was made")?, context);
+    }
     let from = Place::parse(&args.from, &args.namespace)?;
     let manner = match args.rate {
         Some(rate) => Manner::Rate {
@@ -48,7 +70,11 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
     let tally = verify(&context.fleet()?, &from, &url, manner)
         .await
         .or_else_said("no call was made")?;
-    context.show(&tally, || tables(&tally))?;
+    told(&tally, context)
+}
+
+fn told(tally: &Tally, context: &Context) -> Outcome {
+    context.show(tally, || tables(tally))?;
     Ok(match tally.failed {
         0 => ExitCode::SUCCESS,
         _ => ExitCode::from(Class::Found.exit_code()),

@@ -198,6 +198,7 @@ impl Cluster {
             mesh: self.mesh.clone(),
             listen: "127.0.0.1:0".parse().unwrap(),
             health: None,
+            admin: None,
             socket: self.dir.control_plane_socket(),
             state: self.dir.state(),
             version: Version::new("0.1.0").unwrap(),

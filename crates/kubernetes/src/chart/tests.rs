@@ -49,6 +49,7 @@ fn rendered(values: &Value) -> BTreeMap<String, Value> {
 fn created(values: &Value) -> BTreeMap<String, Value> {
     let text = |name: &str| values[name].as_str().filter(|text| !text.is_empty());
     let instance = Instance {
+        istio: None,
         mesh: MeshName::new(text("mesh").unwrap()).unwrap(),
         cluster: ClusterId::new(text("cluster").unwrap()).unwrap(),
         region: text("region").map(|text| Region::new(text).unwrap()),

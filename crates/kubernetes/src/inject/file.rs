@@ -67,6 +67,22 @@ pub fn inject_file(
     Ok((out, all))
 }
 
+/// The objects of a file, in order.
+///
+/// # Errors
+/// The first document that is no YAML.
+pub fn documents(text: &str) -> Result<Vec<Value>, FileError> {
+    let mut all = Vec::new();
+    for (start, part) in split(text) {
+        let read = parse(part).map_err(|(line, reason)| FileError::Yaml {
+            line: start + line - 1,
+            reason,
+        })?;
+        all.extend(read);
+    }
+    Ok(all)
+}
+
 /// Documents with the lines that they begin at. `---` and `...` at the start of a line end one wherever they stand (YAML 1.2,
 /// 9.1.2).
 fn split(text: &str) -> Vec<(u64, &str)> {

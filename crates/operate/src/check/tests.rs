@@ -1,6 +1,9 @@
 use std::collections::BTreeSet;
 
 use super::*;
+use crate::Fleet;
+use crate::fleet::Instance;
+use catamaran_local::fleet::Isolation;
 
 #[test]
 fn a_check_that_saw_nothing_is_skipped_and_never_green() {
@@ -28,25 +31,21 @@ fn a_deployment_without_its_pods_fails() {
     let name = catamaran_model::ClusterId::new("cluster-2").unwrap();
     crate::create_cluster(&fleet, &name, None, &mut crate::Job::unwatched()).unwrap();
     let home = fleet.cluster(&name).unwrap();
-    let told = |home: &ClusterDir| Told {
-        instance: Instance {
-            spec: catamaran_model::MeshSpec {
-                name: catamaran_model::MeshName::new("mesh-2").unwrap(),
-                region: None,
-                version: None,
-                trust_domain: Default::default(),
-                domain: Default::default(),
-                mtls: Default::default(),
-                failover: Default::default(),
-            },
-            home: home.clone(),
-            members: Vec::new(),
+    let instances = [Instance {
+        spec: catamaran_model::MeshSpec {
+            name: catamaran_model::MeshName::new("mesh-2").unwrap(),
+            region: None,
+            version: None,
+            trust_domain: Default::default(),
+            domain: Default::default(),
+            mtls: Default::default(),
+            failover: Default::default(),
         },
-        status: Err("it does not run".into()),
-        roots: Vec::new(),
-    };
+        home: home.clone(),
+        members: Vec::new(),
+    }];
     assert_eq!(
-        pods_ready(&[told(&home)], &BTreeSet::new())
+        fleet::replicas_ready(&instances, &BTreeSet::new())
             .unwrap()
             .verdict,
         Verdict::Pass
@@ -59,7 +58,7 @@ fn a_deployment_without_its_pods_fails() {
         std::path::Path::new("cluster-2.yaml"),
     )
     .unwrap();
-    let check = pods_ready(&[told(&home)], &BTreeSet::new()).unwrap();
+    let check = fleet::replicas_ready(&instances, &BTreeSet::new()).unwrap();
     assert_eq!(check.verdict, Verdict::Fail);
     assert!(
         check

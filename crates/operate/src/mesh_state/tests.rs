@@ -4,6 +4,7 @@ use catamaran_model::{ClusterId, Member, MeshName, MeshSpec, NetworkId};
 use super::*;
 use crate::cluster_add::member;
 use crate::control_plane::{ClusterStatus, GatewayStatus, ProxyCount};
+use crate::fleet::Instance;
 
 fn instance(members: Vec<Member>) -> Instance {
     let cluster = ClusterId::new("cluster-1").unwrap();
@@ -60,7 +61,7 @@ fn judged(instance: &Instance, status: &ControlPlaneStatus) -> (MeshState, Strin
         node: true,
         known: true,
     };
-    judge(instance, &seen)
+    judge(&instance.members, &seen)
 }
 
 #[test]
@@ -117,7 +118,7 @@ fn no_answer_is_creating_at_first_and_unreachable_later() {
     let wanted = instance(vec![own()]);
     let state = |node, known| {
         let said = Err("it does not run");
-        judge(&wanted, &Seen { said, node, known }).0
+        judge(&wanted.members, &Seen { said, node, known }).0
     };
     assert_eq!(state(true, false), MeshState::Creating);
     assert_eq!(state(true, true), MeshState::Unreachable);

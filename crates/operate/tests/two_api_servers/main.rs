@@ -23,6 +23,8 @@ use catamaran_registry::{Observed, WatchGeneration};
 use serde_json::{Value, json};
 use tokio::sync::{mpsc, watch as latest};
 
+mod looked_at;
+
 const LOOPBACK: Allowed = Allowed {
     loopback: true,
     link_local: false,

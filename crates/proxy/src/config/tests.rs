@@ -16,6 +16,7 @@ pub(crate) fn sidecar(state: &Path, control_planes: Vec<SocketAddr>) -> Config {
         join_token: Some(state.join("join-token")),
         state: state.into(),
         admin_socket: state.join("admin.sock"),
+        admin: None,
         capture: Capture::Explicit,
         address: [127, 0, 0, 1].into(),
         app: [127, 0, 0, 1].into(),
@@ -47,6 +48,9 @@ fn without_a_network_of_its_own_a_proxy_keeps_to_its_address() {
     let mut config = sidecar(Path::new("/state"), Vec::new());
     config.address = [127, 9, 8, 7].into();
     assert_eq!(config.admin_address().to_string(), "127.9.8.7:15000");
+    config.admin = Some(([127, 0, 0, 1], 15000).into());
+    assert_eq!(config.admin_address().to_string(), "127.0.0.1:15000");
+    config.admin = None;
     config.capture = Capture::Redirect;
     assert_eq!(config.admin_address().to_string(), "127.0.0.1:15000");
     assert_eq!(config.health_address().to_string(), "127.9.8.7:15021");
