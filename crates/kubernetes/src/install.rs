@@ -323,6 +323,10 @@ pub struct Found {
     pub meshes: Vec<(String, Option<String>)>,
     /// The clusters that are managed without a credential, so from within, with their networks.
     pub own: Vec<(String, Option<String>)>,
+    /// The clusters that are managed from here by a credential.
+    pub afar: Vec<String>,
+    /// Who says here that they manage this cluster, from wherever.
+    pub exports: Vec<String>,
     /// The files of the authority.
     pub authority: Option<BTreeMap<String, Zeroizing<String>>>,
 }
@@ -368,7 +372,12 @@ pub async fn look(access: &Access) -> Result<Found, Failure> {
         if spec["mode"] == "Managed" && spec["secret"].is_null() && spec["folder"].is_null() {
             let name = text(&cluster["metadata"]["name"]).unwrap_or_default();
             found.own.push((name, text(&spec["network"])));
+        } else if spec["mode"] == "Managed" && spec["secret"].is_string() {
+            found.afar.extend(text(&cluster["metadata"]["name"]));
         }
+    }
+    for export in list(access, ours, "MeshExport", Some(NAMESPACE), "").await? {
+        found.exports.extend(text(&at(&export)["metadata"]["name"]));
     }
     if let Some(secret) = get(access, "v1", "Secret", Some(NAMESPACE), AUTHORITY).await? {
         let files = secret.data["data"].as_object().into_iter().flatten();
