@@ -429,6 +429,8 @@ impl OperateError {
                 ContactError::Rights(_) => "CTM-K107",
                 ContactError::NotHome { .. } => "CTM-K108",
                 ContactError::NoImage(_) => "CTM-K109",
+                ContactError::NoDoor { .. } => "CTM-K110",
+                ContactError::NoWayThere { .. } => "CTM-K111",
             },
         }
     }

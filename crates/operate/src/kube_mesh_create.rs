@@ -149,11 +149,12 @@ async fn prepare(install: &InstallMesh) -> Result<(Access, Found, Instance), Ope
         return Err(context
             .not_now("the namespace catamaran-system is going away; try again when it is gone"));
     }
-    let mut others = found
-        .meshes
-        .iter()
-        .filter(|(name, _)| name != install.name.as_str());
-    if let Some((other, _)) = others.next() {
+    // One that runs in it, or one that manages it from another cluster.
+    let running = found.meshes.iter().map(|(name, _)| name);
+    let mut others = running
+        .chain(&found.exports)
+        .filter(|name| *name != install.name.as_str());
+    if let Some(other) = others.next() {
         return Err(OperateError::ManagedBy {
             cluster: install.cluster.clone(),
             by: MeshName::new(other)?,

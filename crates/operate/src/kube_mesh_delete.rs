@@ -21,6 +21,19 @@ pub async fn uninstall_mesh(
         // A namespace of ours without the object is what an earlier deletion left.
         let begun = (found.namespace.as_ref())
             .is_some_and(|there| there.made_for.as_deref() == Some(name.as_str()));
+        // Its webhook there would keep pods from being made, and nobody could take it away from here any more.
+        if let Some(cluster) = found.afar.first() {
+            return Err(OperateError::Cluster {
+                context: context.context.clone(),
+                what: format!("{name} manages {cluster} from here"),
+                reason: "without it no pod that asks for a sidecar could be made there".into(),
+                unreachable: false,
+                fix: format!(
+                    "catamaran cluster remove {cluster} --mesh {name} --context {} --remote-context CONTEXT",
+                    context.context
+                ),
+            });
+        }
         match begun || found.meshes.iter().any(|(there, _)| there == name.as_str()) {
             true => Ok(access),
             false => Err(OperateError::UnknownMesh {
