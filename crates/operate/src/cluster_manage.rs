@@ -285,8 +285,8 @@ pub(crate) async fn unmanage(
     let ours = home.wrote_secret(cluster);
     let gone = enrol::forget(&own.access, cluster, ours).await;
     let gone = gone.map_err(ContactError::failed(&own.who, "the instance's objects"));
-    let gone = job.end(gone)?;
-    gone.iter().for_each(|one| job.note(one));
+    gone.iter().flatten().for_each(|one| job.note(one));
+    job.end(gone)?;
 
     if let Some(there) = &there {
         job.begin(&format!("take the manager of {mesh} out of {cluster}"));

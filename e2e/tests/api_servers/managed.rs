@@ -54,7 +54,11 @@ fn an_instance_manages_a_cluster_beside_its_own() {
     let folder = tempfile::tempdir().unwrap();
     let fleet = Fleet::empty();
     fleet.say("cluster create c1").ok();
+    fleet.say("cluster create c2").ok();
     fleet.say("mesh create mesh-1 --cluster c1 --region r").ok();
+    fleet
+        .say("mesh create mesh-2 --cluster c2 --region r --reuse-root mesh-1")
+        .ok();
     fleet.say("fleet down").ok();
     let cacerts = fleet.dir().join("clusters/c1/private/cacerts");
     let root = cacerts.join("root-cert.pem");
@@ -93,7 +97,8 @@ fn an_instance_manages_a_cluster_beside_its_own() {
     );
     let managed = |status: &Value| {
         let three = cluster(status, "cluster-3");
-        three["mode"] == "managed" && three["freshness"] == "fresh" && three["endpoints"] == 1
+        // helloworld's, and where the control plane is
+        three["mode"] == "managed" && three["freshness"] == "fresh" && three["endpoints"] == 2
     };
     plane.until("it is managed", managed);
 
@@ -136,6 +141,10 @@ fn an_instance_manages_a_cluster_beside_its_own() {
         "{said}"
     );
 
+    let two = ApiServer::up(folder.path().join("two"));
+    let theirs = fleet.dir().join("clusters/c2/private/cacerts");
+    discovered_by_another(&two, &theirs, [&one, &three]);
+
     // A token counts in the cluster that is claimed, and nowhere else.
     let token =
         |server: &ApiServer| server.kubectl("-n sample create token sleep --audience istio-ca", "");
@@ -158,7 +167,7 @@ fn an_instance_manages_a_cluster_beside_its_own() {
     three.signal("STOP");
     let kept = |status: &Value| {
         let three = cluster(status, "cluster-3");
-        let kept = three["mode"] == "managed" && three["endpoints"] == 1;
+        let kept = three["mode"] == "managed" && three["endpoints"] == 2;
         kept && three["freshness"] == "stale" && status["ready"] == true
     };
     plane.until("it is stale and kept", kept);
@@ -189,6 +198,36 @@ fn an_instance_manages_a_cluster_beside_its_own() {
     );
     drop(plane);
     audited(&three);
+}
+
+/// Another instance of the same root discovers both clusters: each says itself who speaks for its workloads.
+fn discovered_by_another(two: &ApiServer, cacerts: &Path, others: [&ApiServer; 2]) {
+    two.furnish(2);
+    let plane = Plane::start(two, 2, cacerts);
+    let named = ["cluster-1", "cluster-3"];
+    for (name, other) in named.iter().zip(others) {
+        let add = format!("cluster add {name} --mesh mesh-2 --discovery-only --allow-loopback");
+        let (good, said) = catamaran(&add, two, Some(other));
+        assert!(good, "{said}");
+    }
+    let status = plane.until("both are of one instance", |status| {
+        named.iter().all(|name| {
+            let cluster = cluster(status, name);
+            let issuers = cluster["intermediates"].as_array();
+            cluster["mode"] == "discovery_only"
+                && cluster["freshness"] == "fresh"
+                && cluster["mesh"] == "mesh-1"
+                && issuers.is_some_and(|issuers| issuers.len() == 1)
+        })
+    });
+    let [first, third] = named.map(|name| &cluster(&status, name)["intermediates"]);
+    assert_eq!(first, third);
+    assert_ne!(first, &cluster(&status, "cluster-2")["intermediates"]);
+    let said = status["problems"].to_string();
+    assert!(!said.contains("duplicate_cluster"), "{said}");
+    let remove = "cluster remove cluster-3 --mesh mesh-2";
+    let (good, said) = catamaran(remove, two, Some(others[1]));
+    assert!(good, "{said}");
 }
 
 fn removed(one: &ApiServer, three: &ApiServer, plane: &Plane) {

@@ -1006,3 +1006,35 @@ fn a_folder_of_a_fleet_is_managed_by_its_own_instance() {
         vec![Fingerprint([102; 32])]
     );
 }
+
+#[test]
+fn another_instance_believes_of_each_cluster_what_stands_in_it() {
+    let mut bench = Bench::new();
+    let members = [
+        Fact::Member(member("cluster-1", None)),
+        Fact::Member(member("cluster-2", None)),
+        Fact::Member(member("cluster-3", None)),
+    ];
+    let _ = bench.list("cluster-1", 1, with(hello([1]), members));
+    // One instance manages both, and says so in each.
+    let word = |of: &str| Fact::Export(export("mesh-2", of, 1));
+    // What cluster-2 says of cluster-3 counts for nothing.
+    let mut claim = export("mesh-9", "cluster-3", 1);
+    claim.intermediates = vec![Fingerprint([66; 32])];
+    let facts = [word("cluster-2"), Fact::Export(claim)];
+    let _ = bench.list("cluster-2", 1, with(hello([2]), facts));
+    let _ = bench.list("cluster-3", 1, with(hello([3]), [word("cluster-3")]));
+    let snapshot = bench.registry.snapshot();
+    for of in ["cluster-2", "cluster-3"] {
+        assert_eq!(
+            snapshot.issuers[&cluster(of)],
+            vec![Fingerprint([101; 32])],
+            "{of}"
+        );
+    }
+    assert_eq!(
+        bench.endpoints(SERVICE),
+        "cluster-1/10.0.0.1 cluster-2/10.0.0.2 cluster-3/10.0.0.3"
+    );
+    assert_eq!(problems(&snapshot), [""; 0]);
+}
