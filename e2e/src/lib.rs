@@ -2,6 +2,8 @@
 //!
 //! Read [`Fleet`] first. The tests run it through `cargo xtask test`, which builds the binary and names it in `CATAMARAN_BIN`.
 
+pub mod clusters;
+
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};

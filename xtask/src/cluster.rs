@@ -26,8 +26,12 @@ Usage: cargo xtask cluster COMMAND
   shell NAME [COMMAND..] run a command in the network, mounts and processes of its node
   kubectl NAME ARGS..    kubectl of the cluster's version, as its administrator
   build              build the program only, which takes minutes the first time
-  test               a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
-  test api           control planes on two API servers: discovery, certificates by TokenReview, API servers that hang
+  test               all of the following
+  test clusters      a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
+  test api           rooms and control planes on API servers: discovery, credentials, certificates by TokenReview, API servers that hang
+  test install       an installation comes, may do what it needs and no more, and goes without a trace
+  test five-steps [FILTER]
+                     the five steps on two clusters, two networks and flat; control planes, API server and link are lost under load
 ";
 
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
@@ -76,9 +80,17 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
         }),
         ["test"] => {
             crate::cluster_test::run()?;
-            crate::steps::api_servers(&program()?).map(|()| ExitCode::SUCCESS)
+            steps::api_servers()?;
+            steps::installed()?;
+            steps::five_steps(None).map(|()| ExitCode::SUCCESS)
         }
-        ["test", "api"] => crate::steps::api_servers(&program()?).map(|()| ExitCode::SUCCESS),
+        ["test", "clusters"] => crate::cluster_test::run().map(|()| ExitCode::SUCCESS),
+        ["test", "api"] => steps::api_servers().map(|()| ExitCode::SUCCESS),
+        ["test", "install"] => steps::installed().map(|()| ExitCode::SUCCESS),
+        ["test", "five-steps"] => steps::five_steps(None).map(|()| ExitCode::SUCCESS),
+        ["test", "five-steps", filter] => {
+            steps::five_steps(Some(filter)).map(|()| ExitCode::SUCCESS)
+        }
         _ => {
             eprint!("{HELP}");
             Ok(ExitCode::from(2))

@@ -66,6 +66,13 @@ const CLUSTER: [Tool; 4] = [
     },
 ];
 
+/// What the tests on test clusters call.
+const CLUSTER_TESTS: [Tool; 1] = [Tool {
+    program: "openssl",
+    package: "openssl",
+    why: "a root of trust is made as Istio's documents tell people to",
+}];
+
 /// What images are made of.
 const IMAGES: [Tool; 3] = [
     Tool {
@@ -112,6 +119,11 @@ pub(crate) fn prepare_envoy() -> Result<(), String> {
 /// Installs what a test cluster's node needs, or says what to install.
 pub(crate) fn prepare_cluster() -> Result<(), String> {
     install(NETNS.iter().chain(&CLUSTER))
+}
+
+/// Installs what the tests on test clusters call, or says what to install.
+pub(crate) fn prepare_cluster_tests() -> Result<(), String> {
+    install(CLUSTER_TESTS.iter())
 }
 
 /// Installs what images are made of, or says what to install.

@@ -1,10 +1,10 @@
 //! The steps of each command, in order, each with its time.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{envoy, machine};
+use crate::{cluster, envoy, image, machine};
 
 /// Builds what is missing and runs the demo with the arguments given.
 pub(crate) fn demo(args: &[String]) -> Result<ExitCode, String> {
@@ -107,29 +107,97 @@ pub(crate) fn test() -> Result<ExitCode, String> {
     report.step("hostile tests", || cargo(&hostile, &[]))?;
     report.step("differential tests against Envoy", || differential(&[]))?;
     report.step("end-to-end tests", || end_to_end(None).map(drop))?;
+    // Kubernetes is compiled once for each change of `clusters/`.
+    report.step("programs of the test clusters", || {
+        cluster::program().map(drop)
+    })?;
+    report.step("rooms and control planes on API servers", api_servers)?;
+    report.step("an installation in a cluster", installed)?;
+    report.step("the five steps on real clusters", || five_steps(None))?;
     report.print();
     Ok(ExitCode::SUCCESS)
 }
 
-/// Control planes on real API servers, which `clusters` starts.
-pub(crate) fn api_servers(clusters: &std::path::Path) -> Result<(), String> {
+/// Rooms and control planes before real API servers, which `clusters` starts.
+pub(crate) fn api_servers() -> Result<(), String> {
     build()?;
-    let (binary, text) = (binary(), "a path is not UTF-8");
-    let binary = binary.to_str().ok_or(text)?;
-    let clusters = clusters.to_str().ok_or(text)?;
-    cargo(
-        &[
-            "test",
-            "-p",
-            "catamaran-e2e",
-            "--test",
-            "api_servers",
-            "--locked",
-            "--",
-            "--nocapture",
-        ],
-        &[("CATAMARAN_BIN", binary), ("CATAMARAN_CLUSTERS", clusters)],
-    )
+    let program = cluster::program()?;
+    let kubectl = program.with_file_name("");
+    let path = format!(
+        "{}:{}",
+        utf8(&kubectl)?,
+        std::env::var("PATH").unwrap_or_default()
+    );
+    let env = [
+        ("CATAMARAN_TEST_CLUSTERS", utf8(&program)?),
+        ("PATH", path.as_str()),
+    ];
+    by_name("catamaran-operate", "two-api-servers", &env)?;
+    for room in ["catamaran-kubernetes", "catamaran-control-plane"] {
+        let name = format!("room-{}", std::process::id());
+        let kubeconfig = cluster::up(&name, &["--only", "api", "--audit"])?;
+        let server = [("CATAMARAN_TEST_KUBECONFIG", utf8(&kubeconfig)?)];
+        let tested = by_name(room, "api-server", &[&env[..], &server].concat());
+        cluster::down(&name)?;
+        tested?;
+        let folder = cluster::folder(&name)?;
+        std::fs::remove_dir_all(&folder)
+            .map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
+    on_clusters("api_servers", None, None)
+}
+
+/// An installation comes, is what it was asked to be, and goes, in a cluster with a node.
+pub(crate) fn installed() -> Result<(), String> {
+    build()?;
+    let archives = image::sample(None)?;
+    let name = format!("install-{}", std::process::id());
+    let kubeconfig = cluster::up(&name, &["--image", utf8(&archives.catamaran)?])?;
+    let (binary, kubectl) = (binary(), cluster::kubectl()?);
+    let env = [
+        ("CATAMARAN_BIN", utf8(&binary)?),
+        ("CATAMARAN_KUBECTL", utf8(&kubectl)?),
+        ("CATAMARAN_TEST_CONTEXT", name.as_str()),
+        ("CATAMARAN_TEST_IMAGE", "catamaran.dev/catamaran:dev"),
+        ("KUBECONFIG", utf8(&kubeconfig)?),
+    ];
+    let tested = by_name("catamaran-e2e", "kubernetes", &env);
+    cluster::down(&name)?;
+    tested?;
+    let folder = cluster::folder(&name)?;
+    std::fs::remove_dir_all(&folder).map_err(|error| format!("{}: {error}", folder.display()))
+}
+
+fn by_name(package: &str, test: &str, env: &[(&str, &str)]) -> Result<(), String> {
+    let args = ["test", "-p", package, "--test", test, "--locked"];
+    cargo(&[&args[..], &["--", "--test-threads", "1"]].concat(), env)
+}
+
+/// The five steps on real clusters with nodes, and what is lost meanwhile.
+pub(crate) fn five_steps(filter: Option<&str>) -> Result<(), String> {
+    machine::prepare_cluster()?;
+    machine::prepare_cluster_tests()?;
+    build()?;
+    let archives = image::sample(None)?;
+    let archives = [image::pause()?, archives.curl, archives.catamaran];
+    let archives = archives.each_ref().map(|path| utf8(path));
+    let [pause, curl, catamaran] = archives;
+    let images = [pause?, curl?, catamaran?].join(":");
+    on_clusters("clusters", Some(&images), filter)
+}
+
+fn on_clusters(test: &str, images: Option<&str>, filter: Option<&str>) -> Result<(), String> {
+    let (program, binary) = (cluster::program()?, binary());
+    let mut env = vec![
+        ("CATAMARAN_BIN", utf8(&binary)?),
+        ("CATAMARAN_CLUSTERS", utf8(&program)?),
+    ];
+    env.extend(images.map(|images| ("CATAMARAN_IMAGES", images)));
+    let mut args = vec!["test", "-p", "catamaran-e2e", "--test", test];
+    args.extend(["--locked", "--no-fail-fast", "--"]);
+    args.extend(["--test-threads", "1", "--nocapture"]);
+    args.extend(filter);
+    cargo(&args, &env)
 }
 
 /// The end-to-end tests, on the binary as a user would have it.
@@ -222,6 +290,11 @@ pub(crate) fn cargo(args: &[&str], env: &[(&str, &str)]) -> Result<(), String> {
     } else {
         Err(format!("cargo {} failed ({status})", args.join(" ")))
     }
+}
+
+fn utf8(path: &Path) -> Result<&str, String> {
+    path.to_str()
+        .ok_or_else(|| format!("{} is not UTF-8", path.display()))
 }
 
 pub(crate) fn root() -> PathBuf {

@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use catamaran_model::{ClusterId, MeshName, NetworkId, Region, SpiffeId, Version};
+use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, Region, SpiffeId, Version};
 use k8s_openapi::api::authorization::v1::SelfSubjectAccessReview;
 use kube::Api;
 use kube::api::{
@@ -45,6 +45,8 @@ pub const WEBHOOK_PORT: u16 = 15017;
 /// Where the kubelet asks how it is.
 pub const HEALTH_PORT: u16 = 15014;
 
+/// The control plane's option that names Istio's namespace.
+const ISTIO: &str = "--istio-namespace";
 /// An answer may take this long.
 const LIMIT: Duration = Duration::from_secs(30);
 /// A definition that was written is served after so long, at most.
@@ -69,6 +71,8 @@ pub struct Instance {
     pub network: Option<NetworkId>,
     /// The image with our program.
     pub image: String,
+    /// Where Istio's remote secrets are, which it reads too.
+    pub istio: Option<Namespace>,
     /// Whether our namespace is made for it.
     pub makes_namespace: bool,
 }
@@ -173,7 +177,7 @@ fn account(instance: &Instance) -> Vec<Value> {
         },
     ]);
     let bound = |kind: &str| json!({"apiGroup": RBAC, "kind": kind, "name": name});
-    vec![
+    let mut all = vec![
         json!({
             "apiVersion": "v1", "kind": "ServiceAccount",
             "metadata": {"namespace": NAMESPACE, "name": name, "labels": labels},
@@ -197,7 +201,19 @@ fn account(instance: &Instance) -> Vec<Value> {
             "metadata": {"namespace": NAMESPACE, "name": name, "labels": labels},
             "roleRef": bound("Role"), "subjects": subject,
         }),
-    ]
+    ];
+    if let Some(istio) = &instance.istio {
+        let metadata = json!({"namespace": istio.as_str(), "name": name, "labels": labels});
+        all.push(json!({
+            "apiVersion": version, "kind": "Role", "metadata": metadata,
+            "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": read}],
+        }));
+        all.push(json!({
+            "apiVersion": version, "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": bound("Role"), "subjects": subject,
+        }));
+    }
+    all
 }
 
 /// What people say of the instance and its own cluster. Fields that are not named here are theirs.
@@ -236,7 +252,7 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
     let port =
         |name: &str, port: u16| json!({"name": name, "containerPort": port, "protocol": "TCP"});
     let asked = |path: &str| json!({"path": path, "port": "health"});
-    let container = json!({
+    let mut container = json!({
         "name": "control-plane",
         "image": instance.image,
         "command": [PROGRAM],
@@ -268,6 +284,9 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
             {"name": "state", "mountPath": "/var/lib/catamaran"},
         ],
     });
+    if let (Some(istio), Some(args)) = (&instance.istio, container["args"].as_array_mut()) {
+        args.extend([json!(ISTIO), json!(istio.as_str())]);
+    }
     let apart = json!({
         "weight": 100,
         "podAffinityTerm": {"topologyKey": "kubernetes.io/hostname", "labelSelector": {"matchLabels": selector}},
@@ -327,9 +346,14 @@ pub struct Found {
     pub afar: Vec<String>,
     /// Who says here that they manage this cluster, from wherever.
     pub exports: Vec<String>,
+    /// Where the instance reads Istio's remote secrets too.
+    pub istio: Option<String>,
     /// The files of the authority.
-    pub authority: Option<BTreeMap<String, Zeroizing<String>>>,
+    pub authority: Option<Files>,
 }
+
+/// The files of an authority, by name.
+pub type Files = BTreeMap<String, Zeroizing<String>>;
 
 /// Our namespace as it was found.
 #[derive(Debug, Clone, Default)]
@@ -379,16 +403,40 @@ pub async fn look(access: &Access) -> Result<Found, Failure> {
     for export in list(access, ours, "MeshExport", Some(NAMESPACE), "").await? {
         found.exports.extend(text(&at(&export)["metadata"]["name"]));
     }
-    if let Some(secret) = get(access, "v1", "Secret", Some(NAMESPACE), AUTHORITY).await? {
+    for deployment in list(
+        access,
+        "apps/v1",
+        "Deployment",
+        Some(NAMESPACE),
+        INSTANCE_LABEL,
+    )
+    .await?
+    {
+        let args = &at(&deployment)["spec"]["template"]["spec"]["containers"][0]["args"];
+        let mut args = args.as_array().into_iter().flatten();
+        if args.any(|arg| arg == ISTIO) {
+            found.istio = args.next().and_then(text);
+        }
+    }
+    found.authority = authority_in(access, NAMESPACE).await?;
+    Ok(found)
+}
+
+/// The files of the authority in a namespace, when one is there.
+///
+/// # Errors
+/// Why it cannot be seen.
+pub async fn authority_in(access: &Access, namespace: &str) -> Result<Option<Files>, Failure> {
+    let secret = get(access, "v1", "Secret", Some(namespace), AUTHORITY).await?;
+    Ok(secret.map(|secret| {
         let files = secret.data["data"].as_object().into_iter().flatten();
         let files = files.filter_map(|(name, text)| {
             let bytes = Zeroizing::new(base64::decode(text.as_str()?)?);
             let text = std::str::from_utf8(&bytes).ok()?;
             Some((name.clone(), Zeroizing::new(text.to_owned())))
         });
-        found.authority = Some(files.collect());
-    }
-    Ok(found)
+        files.collect()
+    }))
 }
 
 /// The rights that are missing for writing these manifests, `create deployments.apps in catamaran-system`.

@@ -206,29 +206,43 @@ impl Rights {
                 false => named.join(", "),
             }
         };
-        let (severity, message) = if !self.missing.is_empty() && !self.incomplete {
-            let role = match self.role {
-                Role::Reader => "reader",
-                Role::Manager => "manager",
-            };
+        let (role, need, option) = match self.role {
+            Role::Reader => ("reader", "discovery needs", " --discovery-only"),
+            Role::Manager => ("manager", "managing needs", ""),
+        };
+        // Of the word between primaries a reader may know nothing: that of an Istio does not.
+        let discovers = |right: &String| {
+            self.role == Role::Manager || !right.ends_with(" meshexports.catamaran.dev")
+        };
+        let (severity, message) = if self.missing.iter().any(discovers) && !self.incomplete {
             let message = format!(
                 "the credential of {cluster} may not {}; add the cluster again to grant the {role}'s role",
                 list(&self.missing)
             );
             (Severity::Error, message)
-        } else if !self.more.is_empty() {
-            let (need, option, may) = match self.role {
-                Role::Reader => ("discovery needs", " --discovery-only", "that may only read"),
-                Role::Manager => ("managing needs", "", "with the manager's role"),
-            };
+        } else {
+            let mut ways = Vec::new();
+            if !self.missing.is_empty() && !self.incomplete {
+                ways.push(
+                    "may not read MeshExports, so any authority of our root may speak for its workloads"
+                        .to_owned(),
+                );
+            }
+            if !self.more.is_empty() {
+                ways.push(format!(
+                    "may do more than {need}: {}; whoever steals it may too",
+                    list(&self.more)
+                ));
+            }
+            if ways.is_empty() {
+                return None;
+            }
             let message = format!(
-                "the credential of {cluster} may do more than {need}: {}; whoever steals it may too: let `catamaran \
-                 cluster add {cluster}{option}` make one {may}",
-                list(&self.more)
+                "the credential of {cluster} {}: let `catamaran cluster add {cluster}{option}` make one that may do just \
+                 what is needed",
+                ways.join(", and ")
             );
             (Severity::Warning, message)
-        } else {
-            return None;
         };
         Some(Problem {
             severity,

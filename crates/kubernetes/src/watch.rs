@@ -255,7 +255,12 @@ fn start(what: &Watched, told: &mpsc::Sender<Told>, tasks: &mut JoinSet<()>) -> 
         ..place("/api/v1/namespaces")
     };
     go!(Kind::Namespace, RawNamespace, namespaces);
-    go!(Kind::MeshExport, RawExport, ours("meshexports"));
+    // The reader of an Istio may not read them: that cluster has made no statement, as one without the definition.
+    let exports = Place {
+        may_be_forbidden: what.reads == Reads::DiscoveryOnly,
+        ..ours("meshexports")
+    };
+    go!(Kind::MeshExport, RawExport, exports);
     let nodes = Place {
         may_be_forbidden: true,
         ..place("/api/v1/nodes")

@@ -6,8 +6,8 @@ use std::time::Duration;
 use catamaran_identity::{CaCerts, CaCertsFiles, ceremony};
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::failure::Failure;
-use catamaran_kubernetes::install::{self, Found, Instance, Outcome, Rollout};
-use catamaran_model::{ClusterId, MeshName, NetworkId, Region, TrustDomain, Version};
+use catamaran_kubernetes::install::{self, Files, Found, Instance, Outcome, Rollout};
+use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, Region, TrustDomain, Version};
 use serde_json::Value;
 
 use crate::fleet::now;
@@ -42,6 +42,8 @@ pub struct InstallMesh {
     pub roots: PathBuf,
     /// Where its root comes from.
     pub root: RootFrom,
+    /// Where an Istio has its `cacerts` and its remote secrets; what is there already when not said.
+    pub istio: Option<Namespace>,
     /// Whether to wait until every replica is ready.
     pub wait: Option<Duration>,
 }
@@ -80,6 +82,10 @@ impl InstallMesh {
                 Some(network) => Some(network.clone()),
                 None => network.map(NetworkId::new).transpose()?,
             },
+            istio: match &self.istio {
+                Some(istio) => Some(istio.clone()),
+                None => found.istio.as_deref().map(Namespace::new).transpose()?,
+            },
             image: (self.image.clone()).unwrap_or_else(|| install::image(&version)),
             version,
             makes_namespace: namespace
@@ -113,7 +119,10 @@ pub async fn install_mesh(install: &InstallMesh, job: &mut Job) -> Result<(), Op
     job.end(rights)?;
 
     job.begin(&format!("authority of {name}"));
-    let authority = authority(install, &found);
+    let authority = match istios_authority(install, &access, &found, &instance).await {
+        Ok(files) => authority(install, &found, files),
+        Err(error) => Err(error),
+    };
     if let Ok((_, said)) = &authority {
         job.remark(said.clone());
     }
@@ -199,14 +208,31 @@ async fn rights(
     }
 }
 
-/// The Secret to write, if any, and what is to be said of it. An authority that is there stays, whoever made it.
+/// The authority of an Istio, where the instance is told of one and has none itself.
+async fn istios_authority(
+    install: &InstallMesh,
+    access: &Access,
+    found: &Found,
+    instance: &Instance,
+) -> Result<Option<Files>, OperateError> {
+    let (None, Some(istio)) = (&found.authority, &instance.istio) else {
+        return Ok(None);
+    };
+    let files = install::authority_in(access, istio.as_str()).await;
+    let what = format!("the Secret cacerts in {istio}");
+    files.map_err(|failure| install.context.failed(&what, &failure))
+}
+
+/// The Secret to write, if any, and what is to be said of it. An authority that is there stays, whoever made it; that of an Istio
+/// is copied, since a pod mounts no Secret of another namespace.
 fn authority(
     install: &InstallMesh,
     found: &Found,
+    istios: Option<Files>,
 ) -> Result<(Option<Value>, String), OperateError> {
     let domain = TrustDomain::default();
     let mesh = &install.name;
-    if let Some(files) = &found.authority {
+    if let Some(files) = found.authority.as_ref().or(istios.as_ref()) {
         let read = |name: &'static str| files.get(name).map(|text| text.to_string());
         let there = ceremony::import(mesh, read, now())?;
         let roots = there
@@ -228,10 +254,16 @@ fn authority(
         let root = roots
             .first()
             .map_or_else(String::new, |root| format!(", root {}", root.short()));
-        return Ok((
-            None,
-            format!("the Secret cacerts that is there is used unchanged{root}"),
-        ));
+        let Some(istios) = istios else {
+            let said = format!("the Secret cacerts that is there is used unchanged{root}");
+            return Ok((None, said));
+        };
+        let entries: Vec<(&str, &str)> = istios
+            .iter()
+            .map(|(name, text)| (name.as_str(), text.as_str()))
+            .collect();
+        let said = format!("Istio's Secret cacerts is used unchanged{root}");
+        return Ok((Some(install::authority(mesh, &entries)), said));
     }
     let (root, said) = kube_trust::take(&install.roots, mesh, &install.root)?;
     let issued = ceremony::issue_intermediate(&root, &domain, mesh, &install.cluster, now())?;

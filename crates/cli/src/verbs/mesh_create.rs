@@ -1,7 +1,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use catamaran_model::{ClusterId, MeshName, NetworkId, Region, Version};
+use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, Region, Version};
 use catamaran_operate::{
     CreateMesh, InstallMesh, KubeContext, ROLLOUT_PATIENCE, RUNNING_PATIENCE, RootFrom,
     create_mesh, install_mesh, manifests_yaml, mesh_manifests,
@@ -66,6 +66,10 @@ pub(crate) struct Args {
     /// The cluster's network; what the cluster says already when not said.
     #[arg(long, requires = "context")]
     network: Option<NetworkId>,
+    /// Where an Istio has its cacerts, which is taken over when the instance has none, and its remote secrets, which are read too;
+    /// what the cluster says already when not said.
+    #[arg(long, requires = "context", value_name = "NAMESPACE")]
+    istio_namespace: Option<Namespace>,
     /// Print what would be written, and touch nothing.
     #[arg(long, requires = "context")]
     dry_run: bool,
@@ -99,6 +103,7 @@ async fn install(args: Args, cluster: KubeContext, context: &Context) -> Outcome
         version: args.runs,
         network: args.network,
         image: args.image,
+        istio: args.istio_namespace,
         roots: kube::roots(args.roots)?,
         root: match (args.reuse_root, args.root) {
             (Some(mesh), _) => RootFrom::Instance(mesh),

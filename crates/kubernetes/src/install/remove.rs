@@ -95,9 +95,11 @@ async fn by_label(
     step: &mut impl FnMut(String),
 ) -> Result<(), Failure> {
     for (version, kind, namespaced) in labelled() {
-        let namespace = namespaced.then_some(NAMESPACE);
-        for object in list(access, &version, kind, namespace, selector).await? {
+        // The right to read Istio's secrets is where Istio is.
+        let within = (namespaced && !kind.starts_with("Role")).then_some(NAMESPACE);
+        for object in list(access, &version, kind, within, selector).await? {
             let name = object.metadata.name.unwrap_or_default();
+            let namespace = object.metadata.namespace.as_deref();
             if delete(access, &resource(&version, kind), namespace, &name).await? {
                 step(format!("{kind} {name}"));
             }

@@ -2,6 +2,7 @@ use super::*;
 
 fn instance() -> Instance {
     Instance {
+        istio: None,
         mesh: MeshName::new("mesh-1").unwrap(),
         cluster: ClusterId::new("cluster-1").unwrap(),
         region: Some(Region::new("region-1").unwrap()),
@@ -61,6 +62,34 @@ fn the_control_plane_may_do_what_it_needs_and_no_more() {
             }
         }
     }
+}
+
+#[test]
+fn secrets_of_istios_namespace_are_read_where_one_is_named() {
+    let read = |istio: Option<&str>| {
+        let istio = istio.map(|name| Namespace::new(name).unwrap());
+        let all = manifests(&Instance {
+            istio,
+            ..instance()
+        });
+        let args =
+            of_kind(&all, "Deployment")[0]["spec"]["template"]["spec"]["containers"][0]["args"]
+                .to_string();
+        let roles = of_kind(&all, "Role");
+        let of_roles = roles
+            .iter()
+            .map(|role| role["metadata"]["namespace"].clone());
+        (of_roles.collect::<Vec<_>>(), args)
+    };
+    let (roles, args) = read(None);
+    assert_eq!(roles, ["catamaran-system"]);
+    assert!(!args.contains("istio"), "{args}");
+    let (roles, args) = read(Some("istio-system"));
+    assert_eq!(roles, ["catamaran-system", "istio-system"]);
+    assert!(
+        args.ends_with(r#""--istio-namespace","istio-system"]"#),
+        "{args}"
+    );
 }
 
 #[test]

@@ -159,3 +159,16 @@ fn what_a_manager_may_is_too_much_for_a_reader() {
     too_wide.add_rule(&serde_json::from_value(rule).unwrap());
     assert_eq!(too_wide.more, ["patch configmaps".to_owned()].into());
 }
+
+#[test]
+fn the_reader_of_an_istio_is_warned_of_and_used() {
+    let mut rules = reader();
+    rules.retain(|rule| rule["resources"] != json!(["meshexports"]));
+    rules.push(json!({"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}));
+    let rights = rights(json!(rules), public());
+    let problem = rights.problem(&ClusterId::new("c2").unwrap()).unwrap();
+    assert_eq!(problem.severity, Severity::Warning);
+    for part in ["may not read MeshExports", "list secrets"] {
+        assert!(problem.message.contains(part), "{}", problem.message);
+    }
+}

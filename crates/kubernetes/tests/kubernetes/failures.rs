@@ -348,6 +348,17 @@ async fn a_token_that_expires() {
 }
 
 #[tokio::test]
+async fn an_export_that_may_not_be_read_is_no_statement() {
+    let server = cluster().await;
+    server.script(EXPORTS, On::List, Fault::Status(403, "Forbidden"), None);
+    let mut live = Live::watch(&server);
+    let snapshot = live.until_fresh().await;
+    assert!(snapshot.clusters[&live.cluster].export.is_none());
+    live.hold_all();
+    assert!(live.lost.is_empty(), "{:?}", live.lost);
+}
+
+#[tokio::test]
 async fn a_kind_that_is_not_installed_is_fine_and_found_later() {
     let server = cluster().await;
     server.uninstall(EXPORTS);

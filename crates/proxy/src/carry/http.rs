@@ -15,7 +15,7 @@ use bytes::Bytes;
 use catamaran_decide::{
     Attempt, ClientCertHeader, Cluster, Connection, Decision, Detected, Entry, Forward, Handler,
     Headers, Http, Http2Options, Outcome, Reject, RetryPolicy, ServerHeader, Way, Why, accept,
-    decide_on, normalize_path, retryable,
+    decide_on, idempotent, normalize_path, retryable,
 };
 use http::header::{
     CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderMap, HeaderValue, SERVER,
@@ -135,7 +135,7 @@ async fn serve_to_the_end(channel: Channel, stream: Stream, version: Version) {
                 response.headers_mut().insert(CONNECTION, close);
             }
             match response.extensions().get() {
-                Some(Untouched) if version == Version::HTTP_2 => {
+                Some(Elsewhere) if version == Version::HTTP_2 => {
                     Err(h2::Error::from(h2::Reason::REFUSED_STREAM))
                 }
                 _ => Ok(response),
@@ -621,11 +621,11 @@ async fn carry(
     let mut response = match exchange.run(way, &mut told).await {
         Ok(found) => found,
         Err(refused) => {
-            let untouched = refused.untouched && channel.direction == Direction::Inbound;
+            let elsewhere = refused.elsewhere && channel.direction == Direction::Inbound;
             let mut response = answer_bytes(told, refused.status, refused.body);
             name_server(http, response.headers_mut());
-            if untouched {
-                response.extensions_mut().insert(Untouched);
+            if elsewhere {
+                response.extensions_mut().insert(Elsewhere);
             }
             return response;
         }
@@ -652,14 +652,15 @@ async fn carry(
 struct Refused {
     status: StatusCode,
     body: Bytes,
-    /// Nobody was reached, so no program saw any of it.
-    untouched: bool,
+    /// Nobody was reached, so no program saw any of it; or one broke off in a request that may be repeated.
+    elsewhere: bool,
 }
 
-/// The workload's program was not reached. Towards another proxy such a request is a refused stream, which may be sent elsewhere
+/// The workload's program was not reached, or broke off before it answered what is idempotent, as one that ends closes a connection
+/// just when the next request comes. Towards another proxy such a request is a refused stream, which may be sent elsewhere
 /// whatever its method; a 503 would have to be taken for the program's own.
 #[derive(Debug, Clone, Copy)]
-struct Untouched;
+struct Elsewhere;
 
 /// One request and its attempts.
 struct Exchange<'a> {
@@ -684,7 +685,7 @@ impl Exchange<'_> {
                     return Err(Refused {
                         status: StatusCode::from_u16(respond.status).unwrap_or(StatusCode::OK),
                         body: respond.body,
-                        untouched: false,
+                        elsewhere: false,
                     });
                 }
                 Decision::Reject(reject) => {
@@ -698,7 +699,7 @@ impl Exchange<'_> {
                     return Err(Refused {
                         status,
                         body,
-                        untouched: false,
+                        elsewhere: false,
                     });
                 }
             };
@@ -772,11 +773,17 @@ impl Exchange<'_> {
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             };
             let body = Bytes::from(format!("{}: {}\n", told.flags, failure.text));
-            let untouched = failure.outcome == Outcome::ConnectFailure;
+            let elsewhere = match failure.outcome {
+                Outcome::ConnectFailure | Outcome::RefusedStream => true,
+                Outcome::ResetBeforeHeaders | Outcome::Unanswered => {
+                    idempotent(self.head.method.as_str())
+                }
+                _ => false,
+            };
             return Err(Refused {
                 status,
                 body,
-                untouched,
+                elsewhere,
             });
         }
     }

@@ -268,7 +268,7 @@ async fn what_may_have_been_done_is_done_once_and_what_is_idempotent_is_tried_el
     let trust = Trust::new();
     let (program, closer) = (hello("v1").await, rude().await);
     let good = callee(&trust, 1, "helloworld", program.address);
-    // the sidecar before the rude program passes its silence on as 503; a raw endpoint shows the loss itself
+    // a raw endpoint shows the loss itself
     let near = {
         let mut changes = calls(
             &trust,
@@ -320,6 +320,36 @@ async fn what_may_have_been_done_is_done_once_and_what_is_idempotent_is_tried_el
         assert_eq!(client.get("/hello").await, (200, "v1\n".into()));
     }
     assert_eq!((program.requests(), closer.requests()), (3, 2));
+}
+
+/// As when a workload ends: its sidecar is there, and its program closes a connection just when a request comes.
+#[tokio::test]
+async fn a_program_that_breaks_off_behind_its_sidecar_costs_nothing_idempotent() {
+    let trust = Trust::new();
+    let (program, closer) = (hello("v1").await, rude().await);
+    let good = callee(&trust, 1, "helloworld", program.address);
+    let bad = callee(&trust, 1, "helloworld", closer.address);
+    let endpoints = vec![direct(bad.inbound(), 1), direct(good.inbound(), 1)];
+    let near = caller(&trust, endpoints);
+    let mut client = Client::to(near.outbound()).await;
+    for _ in 0..2 {
+        assert_eq!(client.get("/hello").await, (200, "v1\n".into()));
+    }
+    assert!(closer.requests() > 0, "the other one had no turn");
+    // What may have been done is done once, and its caller is told.
+    let before = program.requests() + closer.requests();
+    let mut statuses = Vec::new();
+    for _ in 0..2 {
+        let sent = client
+            .send(request("POST", "/hello", text("the end")))
+            .await;
+        statuses.push(whole(sent).await.0);
+    }
+    assert!(
+        statuses.iter().all(|status| [200, 503].contains(status)),
+        "{statuses:?}"
+    );
+    assert_eq!(program.requests() + closer.requests(), before + 2);
 }
 
 #[tokio::test]
