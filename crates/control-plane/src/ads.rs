@@ -25,7 +25,7 @@ use tonic::{Request, Response, Status};
 
 use crate::proxy::{Proxy, admit};
 use crate::serving::{Authority, Caller};
-use crate::tell::{Letters, Slot, Tell};
+use crate::tell::{Letters, OpenError, Slot, Tell};
 
 /// How long a client may take for its first request.
 const FIRST_REQUEST: Duration = Duration::from_secs(10);
@@ -198,17 +198,14 @@ impl Discovery {
         let Some(first) = first else {
             return Ok(());
         };
-        let proxy = admit(
-            K::node(&first),
-            peer,
-            caller.address,
-            &self.cluster,
-            &self.mesh,
-        )
-        .map_err(|refused| Status::permission_denied(refused.to_string()))?;
+        let proxy = admit(K::node(&first), peer, caller.address, &self.mesh)
+            .map_err(|refused| Status::permission_denied(refused.to_string()))?;
         let slot = Arc::new(Slot::new(proxy));
         let opened = tokio::select! {
-            opened = self.tell.open(&slot) => opened.map_err(Status::unavailable)?,
+            opened = self.tell.open(&slot) => opened.map_err(|refused| match refused {
+                OpenError::NotNow(why) => Status::unavailable(why),
+                OpenError::Never(why) => Status::permission_denied(why),
+            })?,
             () = answers.closed() => return Ok(()),
         };
         let mut live = Live {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use catamaran_identity::{
     Csr, JoinError, JoinToken, LEAF_LIFE, MIN_LEAF_LIFE, SignError, fingerprint,
 };
-use catamaran_kubernetes::review::{By, ReviewError, Reviewer};
+use catamaran_kubernetes::review::{By, ReviewError};
 use catamaran_model::{ClusterId, SpiffeId, Timestamp};
 use catamaran_wire::csr::{IstioCertificateRequest, IstioCertificateResponse};
 use catamaran_wire::grpc::IstioCertificateService;
@@ -20,6 +20,7 @@ use rustls::pki_types::CertificateDer;
 use serde::Deserialize;
 use tonic::{Request, Response, Status};
 
+use crate::managed::Reviewers;
 use crate::serving::{Authority, Caller};
 
 /// The largest record of a token.
@@ -43,8 +44,8 @@ pub(crate) struct Signer {
 pub(crate) enum Tokens {
     /// One-time join tokens, by the records in `private/join`.
     Join(PathBuf),
-    /// Tokens of service accounts.
-    Accounts(Arc<Reviewer>),
+    /// Tokens of service accounts, each checked in the cluster that it is said to be of.
+    Accounts(Arc<Reviewers>),
 }
 
 /// Who asks, and what proves it.
@@ -122,10 +123,10 @@ impl Signer {
                 Status::unauthenticated("the authorization header must be `Bearer` and a token")
             })?;
             let join = match &self.tokens {
-                Tokens::Accounts(reviewer) => {
+                Tokens::Accounts(reviewers) => {
                     let claimed = request.metadata().get("clusterid");
                     let claimed = claimed.and_then(|name| name.to_str().ok());
-                    return self.reviewed(reviewer, text, claimed, now).await;
+                    return self.reviewed(reviewers, text, claimed, now).await;
                 }
                 Tokens::Join(join) => join.clone(),
             };
@@ -167,19 +168,26 @@ impl Signer {
     /// Whose a service account's token is, in the trust domain that we sign for.
     async fn reviewed(
         &self,
-        reviewer: &Reviewer,
+        reviewers: &Reviewers,
         token: &str,
         claimed: Option<&str>,
         now: Timestamp,
     ) -> Result<Proof, Status> {
-        if let Some(claimed) = claimed.filter(|name| *name != self.cluster.as_str()) {
-            return Err(Status::permission_denied(format!(
-                "the token is said to be of cluster {}, and this instance signs for workloads of {}; ask the control plane of \
-                 its own cluster",
-                claimed.chars().take(253).collect::<String>(),
-                self.cluster
-            )));
-        }
+        let claimed = claimed.unwrap_or(self.cluster.as_str());
+        let reviewer = match claimed == self.cluster.as_str() {
+            true => reviewers.own(),
+            false => reviewers.of(claimed).ok_or_else(|| {
+                let others = reviewers.clusters().into_iter();
+                let all: Vec<String> = others.map(|cluster| format!(", {cluster}")).collect();
+                Status::permission_denied(format!(
+                    "the token is said to be of cluster {}, and this instance signs for workloads of {}{}; ask the control \
+                     plane of its own cluster",
+                    claimed.chars().take(253).collect::<String>(),
+                    self.cluster,
+                    all.concat()
+                ))
+            })?,
+        };
         let issuer = self.authority.issuer().ok_or_else(|| {
             Status::unavailable("the control plane has no authority to sign with yet; try again")
         })?;
@@ -202,7 +210,7 @@ impl Signer {
             )));
         }
         if holder.by == By::CachedKeys {
-            tracing::warn!(%identity, "the API server is away; the token was checked with the keys it had");
+            tracing::warn!(%identity, cluster = claimed, "the API server is away; the token was checked with the keys it had");
         }
         Ok(Proof {
             identity,

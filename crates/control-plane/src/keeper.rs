@@ -20,7 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::saved;
-use crate::watches::{Watches, Way};
+use crate::watches::{Afar, Watches, Way};
 
 /// Changes that wait; a watch that says more waits itself.
 pub(crate) const CHANGES: usize = 1024;
@@ -55,6 +55,8 @@ pub(crate) struct Health {
 pub(crate) struct Kept {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) health: watch::Receiver<Health>,
+    /// The ways to clusters that are managed beside the own one.
+    pub(crate) afar: watch::Receiver<Afar>,
     pub(crate) orders: mpsc::Sender<Order>,
 }
 
@@ -74,6 +76,7 @@ struct Keeper {
     state: PathBuf,
     snapshots: watch::Sender<Arc<Snapshot>>,
     health: watch::Sender<Health>,
+    afar: watch::Sender<Afar>,
     shards: BTreeMap<ClusterId, Shard>,
     saves: mpsc::Sender<Save>,
     metrics: Metrics,
@@ -141,6 +144,7 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
         state: settings.state,
         snapshots: watch::Sender::new(Arc::new(Snapshot::empty())),
         health: watch::Sender::default(),
+        afar: watch::Sender::default(),
         shards: BTreeMap::new(),
         saves,
         metrics: Metrics {
@@ -169,6 +173,7 @@ pub(crate) fn start(settings: Settings, process: &Process, now: fn() -> Timestam
     let kept = Kept {
         snapshots: keeper.snapshots.subscribe(),
         health: keeper.health.subscribe(),
+        afar: keeper.afar.subscribe(),
         orders,
     };
     keeper.load(now());
@@ -467,14 +472,17 @@ impl Keeper {
                     message: format!("its services are not discovered: {reason}"),
                 });
             }
-            if member.cluster != self.local && member.mode == MemberMode::Managed {
+            if member.cluster != self.local
+                && member.mode == MemberMode::Managed
+                && self.watches.in_fleet()
+            {
                 problems.push(Problem {
                     severity: Severity::Warning,
                     kind: ProblemKind::BadObject,
                     cluster: Some(member.cluster.clone()),
                     object: format!("Cluster {}", member.cluster),
                     message: format!(
-                        "an instance manages one cluster, {}: this one is only discovered; say \
+                        "in a local fleet an instance manages one cluster, {}: this one is only discovered; say \
                          --discovery-only, or create an instance for it",
                         self.local
                     ),
@@ -510,6 +518,12 @@ impl Keeper {
             uid: self.watches.uid(),
             problems,
         };
+        let afar = self.watches.afar();
+        self.afar.send_if_modified(|known| {
+            let new = *known != afar;
+            *known = afar;
+            new
+        });
         self.health.send_if_modified(|known| {
             let new = *known != health;
             *known = health;

@@ -9,7 +9,7 @@
 //! the translation and puts what changed into the mailboxes of the streams concerned; a stream is a task that owns its session.
 //! What goes back to people and to peers leaves by `status`. Read [`Config`] first, then [`run`].
 //!
-//! It never writes into a cluster but its own, never waits for a peer to be ready, and believes no proxy what its certificate
+//! It never writes into a cluster that it does not manage, never waits for a peer to be ready, and believes no proxy what its certificate
 //! does not prove.
 
 mod admin;
@@ -19,6 +19,7 @@ mod config;
 #[cfg(test)]
 mod fixture;
 mod keeper;
+mod managed;
 mod own_cluster;
 mod places;
 mod proxy;
@@ -46,6 +47,8 @@ use catamaran_wire::grpc::{AggregatedDiscoveryServer, IstioCertificateServer};
 use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tonic::service::Routes;
+
+use managed::Reviewers;
 
 /// A door for hostile bytes, for the workshop's room `hostile`; no interface.
 #[doc(hidden)]
@@ -216,10 +219,11 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         now,
     );
     open_when_known(&kept, &config, process);
+    let mut hooks = None;
     if let (Some((hook, injection)), Some((access, _))) = (injecting, &found.reviewed) {
         let whose = (config.mesh.clone(), config.cluster.clone());
         let snapshots = kept.snapshots.clone();
-        webhook::start(
+        hooks = Some(webhook::start(
             hook,
             injection,
             access.clone(),
@@ -227,7 +231,22 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
             snapshots,
             process,
             now,
-        )?;
+        )?);
+    }
+    let complaints = managed::Complaints::default();
+    if let Some((_, reviewers)) = &found.reviewed {
+        let managing = managed::Managing {
+            mesh: config.mesh.clone(),
+            version: config.version.clone(),
+            authority: authority.clone(),
+            snapshots: kept.snapshots.clone(),
+            afar: kept.afar.clone(),
+            reviewers: reviewers.clone(),
+            hooks,
+            complaints: complaints.clone(),
+            now,
+        };
+        managed::keep(managing, process);
     }
     let reviewed = found.reviewed;
     let reporter = status::Reporter {
@@ -239,10 +258,11 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         authority,
         process: process.clone(),
         exporting,
+        managed: complaints,
         now,
     };
-    if let Some((access, reviewer)) = reviewed {
-        own_cluster::keep(access, reviewer, reporter.clone(), process);
+    if let Some((access, reviewers)) = reviewed {
+        own_cluster::keep(access, reviewers.own(), reporter.clone(), process);
     }
     if let Some(looking) = looking {
         let asked = reporter.clone();
@@ -271,8 +291,8 @@ struct Found {
     into: status::Into,
     /// Of a local cluster; an API server says its own later.
     uid: Option<String>,
-    /// The API server that is written to, and who checks tokens there.
-    reviewed: Option<(Access, Arc<Reviewer>)>,
+    /// The API server that is written to, and who checks tokens there and in other managed clusters.
+    reviewed: Option<(Access, Arc<Reviewers>)>,
 }
 
 impl Found {
@@ -293,6 +313,7 @@ impl Found {
     fn behind(server: &Server) -> Found {
         let audiences = [catamaran_kubernetes::inject::TOKEN_AUDIENCE.to_owned()];
         let reviewer = Arc::new(Reviewer::new(server.access.clone(), audiences));
+        let reviewers = Arc::new(Reviewers::new(reviewer));
         Found {
             watched: watches::Home::Server(watches::Managed {
                 access: server.access.clone(),
@@ -300,10 +321,10 @@ impl Found {
                 allowed: server.allowed,
             }),
             cacerts: server.cacerts.clone(),
-            tokens: ca::Tokens::Accounts(reviewer.clone()),
+            tokens: ca::Tokens::Accounts(reviewers.clone()),
             into: status::Into::Server(server.access.clone()),
             uid: None,
-            reviewed: Some((server.access.clone(), reviewer)),
+            reviewed: Some((server.access.clone(), reviewers)),
         }
     }
 }

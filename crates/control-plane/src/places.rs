@@ -1,4 +1,4 @@
-//! Where the managed cluster's workloads are: network and locality by pod, from the registry's facts and not from what a proxy says.
+//! Where a managed cluster's workloads are: network and locality by pod, from the registry's facts and not from what a proxy says.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +18,8 @@ pub(crate) struct Place {
 #[derive(Debug)]
 pub(crate) struct Places {
     cluster: ClusterId,
+    /// Whether the instance runs in it: its region is then the instance's.
+    home: bool,
     behind: BTreeMap<ServiceKey, BTreeMap<WorkloadKey, Place>>,
     services: BTreeMap<WorkloadKey, BTreeSet<ServiceKey>>,
     elsewhere: Place,
@@ -39,9 +41,10 @@ impl Moved {
 }
 
 impl Places {
-    pub(crate) fn new(cluster: ClusterId) -> Places {
+    pub(crate) fn new(cluster: ClusterId, home: bool) -> Places {
         Places {
             cluster,
+            home,
             behind: BTreeMap::new(),
             services: BTreeMap::new(),
             elsewhere: Place {
@@ -91,7 +94,8 @@ impl Places {
         let elsewhere = Place {
             network: view.and_then(|view| view.network.clone()),
             locality: Locality {
-                region: after.mesh.as_ref().and_then(|mesh| mesh.region.clone()),
+                region: (after.mesh.as_ref().filter(|_| self.home))
+                    .and_then(|mesh| mesh.region.clone()),
                 zone: None,
             },
             service_account: None,

@@ -18,6 +18,8 @@ use catamaran_xds::Peer as Habits;
 pub(crate) struct Proxy {
     /// As it calls itself.
     pub(crate) node: String,
+    /// The cluster that it says it is in; whether we manage that is judged by who knows the clusters.
+    pub(crate) cluster: ClusterId,
     /// Its pod.
     pub(crate) workload: WorkloadKey,
     /// Proved.
@@ -62,16 +64,6 @@ pub(crate) enum Refused {
         /// What is wrong.
         reason: String,
     },
-    /// It belongs to another cluster.
-    #[error(
-        "the proxy is of cluster {claimed}; this control plane manages {ours}: connect it to its own cluster's"
-    )]
-    OtherCluster {
-        /// What it says.
-        claimed: String,
-        /// Ours.
-        ours: ClusterId,
-    },
     /// It belongs to another instance.
     #[error(
         "the proxy is of mesh {claimed}; this control plane is of {ours}: connect it to its own mesh's"
@@ -105,7 +97,6 @@ pub(crate) fn admit(
     node: Option<&Node>,
     peer: &Peer,
     address: SocketAddr,
-    cluster: &ClusterId,
     mesh: &MeshName,
 ) -> Result<Proxy, Refused> {
     let node = node.ok_or(Refused::NoNode)?;
@@ -113,13 +104,9 @@ pub(crate) fn admit(
         let metadata = node.metadata.as_ref()?;
         metadata.get(name)?.as_str().filter(|text| !text.is_empty())
     };
-    let claimed = said("CLUSTER_ID").unwrap_or_default();
-    if claimed != cluster.as_str() {
-        return Err(Refused::OtherCluster {
-            claimed: cut(claimed),
-            ours: cluster.clone(),
-        });
-    }
+    let cluster = said("CLUSTER_ID").unwrap_or_default();
+    let cluster = ClusterId::new(cluster)
+        .map_err(|error| field("CLUSTER_ID", cluster, &error.to_string()))?;
     if let Some(claimed) = said("MESH_ID").filter(|claimed| *claimed != mesh.as_str()) {
         return Err(Refused::OtherMesh {
             claimed: cut(claimed),
@@ -197,6 +184,7 @@ pub(crate) fn admit(
     };
     Ok(Proxy {
         node: cut(&node.id),
+        cluster,
         workload: WorkloadKey {
             namespace: peer.id.namespace.clone(),
             pod,

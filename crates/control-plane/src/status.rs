@@ -218,6 +218,8 @@ pub(crate) struct Reporter {
     pub(crate) authority: Arc<Authority>,
     pub(crate) process: Process,
     pub(crate) exporting: Arc<Mutex<Option<Problem>>>,
+    /// Of clusters that are managed beside the own one.
+    pub(crate) managed: crate::managed::Complaints,
     pub(crate) now: fn() -> Timestamp,
 }
 
@@ -317,6 +319,7 @@ impl Reporter {
         let mut problems = snapshot.problems.to_vec();
         problems.extend(self.kept.health.borrow().problems.iter().cloned());
         problems.extend(self.authority.problems().iter().cloned());
+        problems.extend(crate::managed::problems(&self.managed));
         problems.extend(
             self.exporting
                 .lock()

@@ -9,7 +9,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use catamaran_model::{ClusterId, WorkloadKey};
+use catamaran_model::{ClusterId, MemberMode, WorkloadKey};
 use catamaran_process::Process;
 use catamaran_registry::{ClusterView, Freshness, Problem, ProblemKind, Severity, Snapshot};
 use catamaran_translate::{
@@ -23,7 +23,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
-use crate::places::Places;
+use crate::places::{Moved, Places};
 use crate::proxy::{Proxy, namespace};
 
 use shelf::{Newer, Shelf};
@@ -210,8 +210,17 @@ impl Mail {
     }
 }
 
+/// Why a stream is not opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum OpenError {
+    /// It may be another time.
+    NotNow(String),
+    /// Trying again as before does not help.
+    Never(String),
+}
+
 /// Whether a stream was opened; if not, why.
-type Reply = oneshot::Sender<Result<StreamId, String>>;
+type Reply = oneshot::Sender<Result<StreamId, OpenError>>;
 
 /// What streams ask of the teller.
 enum Order {
@@ -241,9 +250,9 @@ pub(crate) struct Opened {
 
 impl Tell {
     /// Opens a stream: its first set is in the slot's mailbox then. Waits until there is something to tell.
-    pub(crate) async fn open(&self, slot: &Arc<Slot>) -> Result<Opened, String> {
+    pub(crate) async fn open(&self, slot: &Arc<Slot>) -> Result<Opened, OpenError> {
         let (reply, answer) = oneshot::channel();
-        let gone = |_| "the control plane is stopping".to_owned();
+        let gone = |()| OpenError::NotNow("the control plane is stopping".to_owned());
         let order = Order::Open(slot.clone(), reply);
         self.orders.send(order).await.map_err(|_| gone(()))?;
         let id = answer.await.map_err(|_| gone(()))??;
@@ -298,7 +307,7 @@ pub(crate) fn start(
     let metrics = process.metrics();
     let teller = Teller {
         engine: Engine::new(Arc::new(Snapshot::empty())),
-        places: Places::new(local.clone()),
+        places: BTreeMap::new(),
         revision: Arc::new(Mutex::new(Arc::from(""))),
         streams: BTreeMap::new(),
         shelves: BTreeMap::new(),
@@ -330,13 +339,14 @@ pub(crate) fn start(
 struct Teller {
     local: ClusterId,
     engine: Engine,
-    places: Places,
+    /// Where workloads are, by managed cluster.
+    places: BTreeMap<ClusterId, Places>,
     revision: Arc<Mutex<Arc<str>>>,
     streams: BTreeMap<StreamId, Stream>,
     shelves: BTreeMap<Label, Filled>,
     /// Where what a class says is told.
     saying: BTreeMap<ClassId, BTreeSet<Label>>,
-    of_workload: BTreeMap<WorkloadKey, BTreeSet<StreamId>>,
+    of_workload: BTreeMap<ClusterId, BTreeMap<WorkloadKey, BTreeSet<StreamId>>>,
     quarantines: BTreeMap<Capability, Arc<Quarantine>>,
     /// Streams that came before there was anything to tell.
     waiting: Vec<(Arc<Slot>, Reply)>,
@@ -375,6 +385,8 @@ impl Teller {
         let first = snapshots.borrow_and_update().clone();
         self.advance(&first);
         loop {
+            // Whether those who wait may go on is looked at only when that may have changed: a herd of them waits long.
+            let mut look = false;
             let waits = !self.waiting.is_empty() && !self.may_tell();
             tokio::select! {
                 () = &mut stop => return,
@@ -384,13 +396,14 @@ impl Teller {
                     }
                     let snapshot = snapshots.borrow_and_update().clone();
                     self.advance(&snapshot);
+                    look = true;
                 }
                 Some(order) = orders.recv() => self.handle(order),
-                () = tokio::time::sleep_until(self.patience), if waits && self.patience > Instant::now() => {}
+                () = tokio::time::sleep_until(self.patience), if waits && self.patience > Instant::now() => look = true,
             }
-            if self.may_tell() {
+            if look && self.may_tell() {
                 for (slot, reply) in std::mem::take(&mut self.waiting) {
-                    self.open(slot, reply);
+                    self.handle(Order::Open(slot, reply));
                 }
             }
         }
@@ -398,10 +411,15 @@ impl Teller {
 
     fn handle(&mut self, order: Order) {
         match order {
-            Order::Open(slot, reply) if !self.may_tell() => match self.waiting.len() < STREAMS {
-                true => self.waiting.push((slot, reply)),
-                false => drop(reply.send(Err("too many proxies wait for the first view".into()))),
-            },
+            Order::Open(slot, reply) if !self.may_tell() || !self.knows_home_of(&slot.proxy) => {
+                match self.waiting.len() < STREAMS {
+                    true => self.waiting.push((slot, reply)),
+                    false => {
+                        let why = "too many proxies wait for the first view".into();
+                        drop(reply.send(Err(OpenError::NotNow(why))));
+                    }
+                }
+            }
             Order::Open(slot, reply) => self.open(slot, reply),
             Order::Close(id) => self.close(id),
             Order::Refused(capability, refusal) => self.refused(capability, refusal),
@@ -422,16 +440,47 @@ impl Teller {
         own && (whole || Instant::now() >= self.patience)
     }
 
+    /// Whether the proxy's own cluster was listed. Without it the proxy would hear that all of it is gone, however long we wait
+    /// for other clusters. One that we do not manage is refused, not waited for.
+    fn knows_home_of(&self, proxy: &Proxy) -> bool {
+        let view = self.engine.snapshot().clusters.get(&proxy.cluster);
+        view.is_none_or(|view| {
+            view.mode != MemberMode::Managed || view.freshness != Freshness::Unknown
+        })
+    }
+
+    fn managed(&self) -> impl Iterator<Item = &ClusterId> {
+        let clusters = self.engine.snapshot().clusters.iter();
+        clusters
+            .filter(|(_, view)| view.mode == MemberMode::Managed)
+            .map(|(cluster, _)| cluster)
+    }
+
+    /// Why a proxy is none of ours.
+    fn foreign(&self, proxy: &Proxy) -> Option<String> {
+        if self.managed().any(|cluster| *cluster == proxy.cluster) {
+            return None;
+        }
+        let ours: Vec<&str> = self.managed().map(ClusterId::as_str).collect();
+        Some(format!(
+            "the proxy is of cluster {}; this control plane manages {}: connect it to its own cluster's",
+            proxy.cluster,
+            ours.join(", ")
+        ))
+    }
+
     fn open(&mut self, slot: Arc<Slot>, reply: Reply) {
         if reply.is_closed() {
             return;
         }
-        let refused = match self.streams.len() >= STREAMS {
-            true => Some(format!(
+        let full = (self.streams.len() >= STREAMS).then(|| {
+            OpenError::NotNow(format!(
                 "{STREAMS} streams are open; connect to another replica"
-            )),
-            false => self.stranger(&slot.proxy),
-        };
+            ))
+        });
+        let foreign = || self.foreign(&slot.proxy).map(OpenError::Never);
+        let stranger = || self.stranger(&slot.proxy).map(OpenError::NotNow);
+        let refused = full.or_else(foreign).or_else(stranger);
         if let Some(why) = refused {
             return drop(reply.send(Err(why)));
         }
@@ -439,8 +488,11 @@ impl Teller {
         let id = StreamId(self.last);
         let audience = self.audience(&slot.proxy);
         let stream = self.enter(id, audience, slot);
+        let proxy = &stream.slot.proxy;
         self.of_workload
-            .entry(stream.slot.proxy.workload.clone())
+            .entry(proxy.cluster.clone())
+            .or_default()
+            .entry(proxy.workload.clone())
             .or_default()
             .insert(id);
         let known = stream.slot.clone();
@@ -524,18 +576,26 @@ impl Teller {
         };
         stream.slot.put(None);
         self.leave(stream.id, &stream.labels);
-        let workload = &stream.slot.proxy.workload;
-        if let Some(streams) = self.of_workload.get_mut(workload) {
+        let Proxy {
+            cluster, workload, ..
+        } = &stream.slot.proxy;
+        if let Some(all) = self.of_workload.get_mut(cluster)
+            && let Some(streams) = all.get_mut(workload)
+        {
             streams.remove(&id);
             if streams.is_empty() {
-                self.of_workload.remove(workload);
+                all.remove(workload);
+            }
+            if all.is_empty() {
+                self.of_workload.remove(cluster);
             }
         }
         self.known().remove(&id);
     }
 
     fn audience(&self, proxy: &Proxy) -> Audience {
-        let place = self.places.of(&proxy.workload);
+        let place = self.places.get(&proxy.cluster);
+        let place = place.map(|places| places.of(&proxy.workload));
         Audience {
             role: match proxy.gateway {
                 true => Role::Gateway,
@@ -544,9 +604,9 @@ impl Teller {
                     app: proxy.app,
                 },
             },
-            cluster: self.local.clone(),
-            network: place.network.clone(),
-            locality: place.locality.clone(),
+            cluster: proxy.cluster.clone(),
+            network: place.and_then(|place| place.network.clone()),
+            locality: place.map_or_else(Default::default, |place| place.locality.clone()),
             namespace: namespace(proxy).clone(),
             capability: proxy.capability,
             capture: proxy.capture,
@@ -555,7 +615,8 @@ impl Teller {
 
     /// Why a proxy is not the pod that it says it is.
     fn stranger(&self, proxy: &Proxy) -> Option<String> {
-        let known = self.places.of(&proxy.workload).service_account.as_ref()?;
+        let places = self.places.get(&proxy.cluster)?;
+        let known = places.of(&proxy.workload).service_account.as_ref()?;
         (*known != proxy.service_account).then(|| {
             format!(
                 "the pod {} runs as {known}, and the certificate is of {}: it is not that pod's proxy",
@@ -567,14 +628,46 @@ impl Teller {
     fn advance(&mut self, snapshot: &Arc<Snapshot>) {
         let before = self.engine.snapshot().clone();
         *(self.revision.lock()).unwrap_or_else(PoisonError::into_inner) = revision(snapshot);
-        let moved = self.places.follow(&before, snapshot);
+        let moved = self.follow_places(&before, snapshot);
         let changes = self.engine.advance(snapshot);
         self.changed.inc_by(changes.len() as u64);
         self.deliver(changes);
-        if !moved.is_empty() {
-            self.follow_moves(&moved.workloads, moved.unknown);
+        for (cluster, moved) in moved {
+            self.follow_moves(&cluster, &moved);
         }
         self.forget_replaced();
+    }
+
+    /// Follows the workloads of each managed cluster. The proxies of one that is not managed any more must go elsewhere.
+    fn follow_places(&mut self, before: &Snapshot, after: &Snapshot) -> Vec<(ClusterId, Moved)> {
+        let managed = after.clusters.iter();
+        let managed = managed.filter(|(_, view)| view.mode == MemberMode::Managed);
+        let managed: BTreeSet<&ClusterId> = managed.map(|(cluster, _)| cluster).collect();
+        self.places.retain(|cluster, _| managed.contains(cluster));
+        let mut moved = Vec::new();
+        for cluster in &managed {
+            let one = match self.places.get_mut(*cluster) {
+                Some(places) => places.follow(before, after),
+                None => {
+                    let mut places = Places::new((*cluster).clone(), **cluster == self.local);
+                    let all = places.follow(&Snapshot::empty(), after);
+                    self.places.insert((*cluster).clone(), places);
+                    all
+                }
+            };
+            if !one.is_empty() {
+                moved.push(((*cluster).clone(), one));
+            }
+        }
+        for slot in self.streams.values().map(|stream| &stream.slot) {
+            if !managed.contains(&slot.proxy.cluster) {
+                let cluster = &slot.proxy.cluster;
+                let why = format!("{cluster} is not managed by this instance any more");
+                slot.mail().end = Some(why);
+                slot.wake.notify_one();
+            }
+        }
+        moved
     }
 
     /// Puts up what changed, and wakes who asked for it. The work is that of the changes and of those who asked: nothing here
@@ -606,17 +699,20 @@ impl Teller {
     }
 
     /// Network and locality of a proxy are facts: when they change it becomes another audience.
-    fn follow_moves(&mut self, workloads: &BTreeSet<WorkloadKey>, unknown: bool) {
-        let mut concerned: Vec<StreamId> = (workloads.iter())
-            .filter_map(|workload| self.of_workload.get(workload))
+    fn follow_moves(&mut self, cluster: &ClusterId, moved: &Moved) {
+        let (Some(places), Some(streams)) =
+            (self.places.get(cluster), self.of_workload.get(cluster))
+        else {
+            return;
+        };
+        let mut concerned: Vec<StreamId> = (moved.workloads.iter())
+            .filter_map(|workload| streams.get(workload))
             .flatten()
             .copied()
             .collect();
-        if unknown {
-            let all = self
-                .of_workload
-                .iter()
-                .filter(|(workload, _)| !self.places.knows(workload));
+        if moved.unknown {
+            let all = streams.iter();
+            let all = all.filter(|(workload, _)| !places.knows(workload));
             concerned.extend(all.flat_map(|(_, streams)| streams));
         }
         for id in concerned {

@@ -11,7 +11,7 @@ use catamaran_kubernetes::watch as server;
 use catamaran_local::fleet::FleetDir;
 use catamaran_local::manifest::Problem as ManifestProblem;
 use catamaran_local::watch::{Watched, Work, watch};
-use catamaran_model::{ClusterId, Credential, Member, Namespace, Timestamp};
+use catamaran_model::{ClusterId, Credential, Member, MemberMode, Namespace, Timestamp};
 use catamaran_registry::{Change, Observed, Problem, ProblemKind, Severity, WatchGeneration};
 use tokio::sync::{mpsc, watch as latest};
 use tokio::task::JoinHandle;
@@ -47,8 +47,31 @@ pub(crate) enum Way {
     Own,
     /// A folder of the fleet.
     Folder(ClusterId),
-    /// An API server.
+    /// An API server of a cluster that is only discovered.
     Server(Arc<Kubeconfig>),
+    /// An API server of a cluster that is managed from here.
+    Afar(Arc<Kubeconfig>),
+}
+
+/// The clusters that are managed beside the instance's own, with the ways there.
+pub(crate) type Afar = BTreeMap<ClusterId, AfarWay>;
+
+/// The way to a cluster that is managed from here.
+#[derive(Debug, Clone)]
+pub(crate) struct AfarWay {
+    /// Its token renews itself.
+    pub(crate) access: Access,
+    /// Another one for each credential.
+    pub(crate) generation: WatchGeneration,
+    /// The UID of its namespace kube-system, once it is known.
+    pub(crate) uid: Option<String>,
+}
+
+impl PartialEq for AfarWay {
+    /// The same credential has the same generation.
+    fn eq(&self, other: &AfarWay) -> bool {
+        (self.generation, &self.uid) == (other.generation, &other.uid)
+    }
 }
 
 /// The watches that run. A new one runs beside the old one until its list is complete.
@@ -76,6 +99,8 @@ enum Beside {
         known: latest::Receiver<server::Beside>,
         /// How the renewal of its token goes.
         renewal: latest::Receiver<Renewal>,
+        /// The way there, when more is done with it than watching.
+        afar: Option<Access>,
     },
 }
 
@@ -128,7 +153,11 @@ impl Watches {
                     )
                 })?;
                 let refused = || held.refused.clone().unwrap_or_default();
-                held.usable.clone().map(Way::Server).ok_or_else(refused)
+                let way = match member.mode {
+                    MemberMode::Managed => Way::Afar,
+                    MemberMode::DiscoveryOnly => Way::Server,
+                };
+                held.usable.clone().map(way).ok_or_else(refused)
             }
         }
     }
@@ -191,10 +220,14 @@ impl Watches {
                 let task = tokio::spawn(watch(watched, self.out.clone(), told));
                 (task, Beside::Folder(problems))
             }
-            (Home::Server(managed), Way::Server(config)) => {
+            (Home::Server(managed), Way::Server(config) | Way::Afar(config)) => {
                 let allowed = managed.allowed;
                 let access = Access::new(config, allowed).map_err(|error| error.to_string());
-                self.remote(cluster, generation, access, config.clone())
+                let reads = match way {
+                    Way::Afar(_) => server::Reads::FromAfar,
+                    _ => server::Reads::DiscoveryOnly,
+                };
+                self.remote(cluster, generation, access, config.clone(), reads)
             }
             (Home::Server(managed), _) => {
                 let reads = server::Reads::Managed {
@@ -211,7 +244,12 @@ impl Watches {
                     pace: catamaran_kubernetes::Pace::default(),
                 };
                 let task = tokio::spawn(server::watch(watched, self.out.clone(), told));
-                (task, Beside::Server { known, renewal })
+                let beside = Beside::Server {
+                    known,
+                    renewal,
+                    afar: None,
+                };
+                (task, beside)
             }
         };
         let running = self.clusters.entry(cluster.clone()).or_default();
@@ -225,14 +263,17 @@ impl Watches {
         });
     }
 
-    /// A watch of a cluster that is only discovered, with the renewal of its token.
+    /// A watch of another cluster, with the renewal of its token.
     fn remote(
         &self,
         cluster: &ClusterId,
         generation: WatchGeneration,
         access: Result<Access, String>,
         config: Arc<Kubeconfig>,
+        reads: server::Reads,
     ) -> (JoinHandle<()>, Beside) {
+        let afar = access.clone().ok();
+        let afar = afar.filter(|_| reads == server::Reads::FromAfar);
         let (told, known) = latest::channel(server::Beside::default());
         let (renewed, renewal) = latest::channel(Renewal::Endless);
         let (cluster, out, now) = (cluster.clone(), self.out.clone(), self.now);
@@ -255,7 +296,7 @@ impl Watches {
                 cluster,
                 generation,
                 access: access.clone(),
-                reads: server::Reads::DiscoveryOnly,
+                reads,
                 pace: catamaran_kubernetes::Pace::default(),
             };
             let watching = server::watch(watched, out, told);
@@ -267,7 +308,12 @@ impl Watches {
                 None => watching.await,
             }
         });
-        (task, Beside::Server { known, renewal })
+        let beside = Beside::Server {
+            known,
+            renewal,
+            afar,
+        };
+        (task, beside)
     }
 
     /// A watch completed its list: older ones of the cluster end.
@@ -311,6 +357,34 @@ impl Watches {
         }
     }
 
+    /// The clusters that are managed from here, each by the way that counts: the new one when its list is complete.
+    pub(crate) fn afar(&self) -> Afar {
+        let first = self.clusters.iter();
+        let first = first.filter_map(|(cluster, running)| Some((cluster, running.first()?)));
+        first
+            .filter_map(|(cluster, running)| match &running.beside {
+                Beside::Server {
+                    known,
+                    afar: Some(access),
+                    ..
+                } => {
+                    let way = AfarWay {
+                        access: access.clone(),
+                        generation: running.generation,
+                        uid: known.borrow().uid.clone(),
+                    };
+                    Some((cluster.clone(), way))
+                }
+                _ => None,
+            })
+            .collect()
+    }
+
+    /// Whether clusters are folders of a local fleet.
+    pub(crate) fn in_fleet(&self) -> bool {
+        matches!(self.home, Home::Fleet { .. })
+    }
+
     /// When the credential of a cluster ends, when it does.
     pub(crate) fn credential_ends(&self, cluster: &ClusterId) -> Option<Timestamp> {
         let running = self.clusters.get(cluster)?.last()?;
@@ -338,7 +412,7 @@ impl Watches {
                             .map(|problem| problem.in_cluster(cluster)),
                     );
                 }
-                Beside::Server { known, renewal } => {
+                Beside::Server { known, renewal, .. } => {
                     let known = known.borrow();
                     all.extend(known.problems.iter().cloned());
                     if let Some(uid) = &known.uid {

@@ -3,8 +3,9 @@
 //! Two tasks: `webhook` answers over TLS, `injector` keeps the certificate, the configuration and what is
 //! known of the nodes. What to answer is decided in [`catamaran_kubernetes::webhook::review`].
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
@@ -15,7 +16,7 @@ use catamaran_kubernetes::webhook::certificate::{self, Due, Kept, Pair};
 use catamaran_kubernetes::webhook::configuration::{self, Door};
 use catamaran_kubernetes::webhook::review::{self, Address, MAX_BODY, Outcome};
 use catamaran_kubernetes::webhook::{nodes, service_name};
-use catamaran_model::{ClusterId, MeshName, Namespace, SpiffeId, Timestamp};
+use catamaran_model::{ClusterId, MemberMode, MeshName, Namespace, SpiffeId, Timestamp};
 use catamaran_process::http::{Answer, json, text};
 use catamaran_process::{Gate, Process, Stopping};
 use catamaran_registry::Snapshot;
@@ -75,6 +76,10 @@ struct Shared {
     snapshots: watch::Receiver<Arc<Snapshot>>,
     shown: ArcSwapOption<CertifiedKey>,
     native: watch::Sender<Option<bool>>,
+    /// The same, by cluster that is managed from here.
+    natives: Mutex<BTreeMap<ClusterId, bool>>,
+    /// What API servers should believe.
+    bundle: watch::Sender<Option<String>>,
     asked: Semaphore,
     counted: Counted,
 }
@@ -83,6 +88,24 @@ struct Counted {
     injected: Counter,
     left: Counter,
     refused: Counter,
+}
+
+/// What those who tell other clusters' API servers of the webhook need of it.
+#[derive(Clone)]
+pub(crate) struct Hooks(Arc<Shared>);
+
+impl Hooks {
+    /// What API servers should believe, once it is known.
+    pub(crate) fn bundle(&self) -> Option<String> {
+        self.0.bundle.borrow().clone()
+    }
+
+    /// Notes whether the nodes of a cluster know sidecars.
+    pub(crate) fn note_native(&self, cluster: &ClusterId, native: bool) {
+        let natives = self.0.natives.lock();
+        let mut natives = natives.unwrap_or_else(PoisonError::into_inner);
+        natives.insert(cluster.clone(), native);
+    }
 }
 
 /// Starts both.
@@ -94,7 +117,7 @@ pub(crate) fn start(
     snapshots: watch::Receiver<Arc<Snapshot>>,
     process: &Process,
     now: fn() -> Timestamp,
-) -> Result<(), rustls::Error> {
+) -> Result<Hooks, rustls::Error> {
     let metrics = process.metrics();
     let counted = Counted {
         injected: metrics.counter("catamaran_pods_injected", "Pods that got a sidecar"),
@@ -113,10 +136,13 @@ pub(crate) fn start(
         cluster,
         mesh,
         snapshots,
+        natives: Mutex::default(),
+        bundle: watch::Sender::new(None),
         shown: ArcSwapOption::empty(),
         asked: Semaphore::new(QUESTIONS),
         counted,
     });
+    let hooks = Hooks(shared.clone());
     let acceptor = TlsAcceptor::from(Arc::new(tls(shared.clone())?));
     process.run(
         "webhook",
@@ -133,7 +159,7 @@ pub(crate) fn start(
         complained: None,
     };
     process.run("injector", keep(keeping, process.stopping()));
-    Ok(())
+    Ok(hooks)
 }
 
 fn tls(shared: Arc<Shared>) -> Result<rustls::ServerConfig, rustls::Error> {
@@ -290,33 +316,66 @@ where
 }
 
 impl Shared {
-    /// The instance as it is now; nothing while its settings are not known.
-    fn instance(&self, snapshot: &Snapshot) -> Option<Instance> {
+    /// The cluster that a question is of: the one in the address, when we manage it, else our own.
+    fn cluster_of(&self, address: &Address, snapshot: &Snapshot) -> ClusterId {
+        let named = address.cluster.as_deref();
+        let named = named.and_then(|name| ClusterId::new(name).ok());
+        let managed = |cluster: &ClusterId| {
+            let view = snapshot.clusters.get(cluster);
+            view.is_some_and(|view| view.mode == MemberMode::Managed)
+        };
+        named
+            .filter(managed)
+            .unwrap_or_else(|| self.cluster.clone())
+    }
+
+    /// The instance as it is now in a cluster; nothing while its settings are not known.
+    fn instance(&self, cluster: &ClusterId, snapshot: &Snapshot) -> Option<Instance> {
         let mesh = snapshot.mesh.as_ref()?;
-        let view = snapshot.clusters.get(&self.cluster);
+        let view = snapshot.clusters.get(cluster);
+        // what every node can run
+        let own = *cluster == self.cluster;
+        let natives = self.natives.lock();
+        let natives = natives.unwrap_or_else(PoisonError::into_inner);
+        let (native, control_plane) = match own {
+            true => (*self.native.borrow(), self.injection.control_plane.clone()),
+            // there the Service of the same name leads here
+            false => {
+                let service = service_name(&self.mesh);
+                let native = self.injection.native;
+                let native = native.or_else(|| natives.get(cluster).copied());
+                (
+                    native,
+                    format!(
+                        "{service}:{}",
+                        catamaran_kubernetes::install::DISCOVERY_PORT
+                    ),
+                )
+            }
+        };
         Some(Instance {
             mesh: self.mesh.clone(),
-            cluster: self.cluster.clone(),
+            cluster: cluster.clone(),
             network: view.and_then(|view| view.network.clone()),
             trust_domain: mesh.trust_domain.clone(),
             cluster_domain: mesh.domain.clone(),
-            control_plane: self.injection.control_plane.clone(),
+            control_plane,
             image: self.injection.image.clone(),
             own_namespace: Namespace::new(SpiffeId::SYSTEM_NAMESPACE).ok()?,
-            // what every node can run
-            native: self.native.borrow().unwrap_or(false),
+            native: native.unwrap_or(false),
             by_default: false,
         })
     }
 
     fn answer(&self, address: &Address, body: &[u8]) -> Answer {
         let snapshot = self.snapshots.borrow().clone();
-        let Some(instance) = self.instance(&snapshot) else {
+        let cluster = self.cluster_of(address, &snapshot);
+        let Some(instance) = self.instance(&cluster, &snapshot) else {
             // no answer makes the API server refuse the pod, and its owner tries again: a pod without its sidecar stays so
             let why = "the instance's settings are not known yet; try again";
             return text(StatusCode::SERVICE_UNAVAILABLE, why);
         };
-        let view = snapshot.clusters.get(&self.cluster);
+        let view = snapshot.clusters.get(&cluster);
         let asks = |name: &str| {
             let namespace = Namespace::new(name).ok()?;
             let facts = view?.namespaces.get(&namespace)?;
@@ -412,6 +471,12 @@ impl Keeping {
             self.write(&first, stored.as_ref()).await?;
             return Ok(Duration::ZERO);
         };
+        let bundle = Some(kept.bundle());
+        self.shared.bundle.send_if_modified(|known| {
+            let new = *known != bundle;
+            known.clone_from(&bundle);
+            new
+        });
         self.nodes(now).await;
         // the API server first: what it does not believe must not be shown to it
         let told = self.tell(&mesh, &kept.bundle(), now).await;
@@ -451,7 +516,13 @@ impl Keeping {
         if known.is_some_and(|believed| now.since(believed.written) < AGAIN) {
             return Ok(());
         }
-        let put = configuration::put(&self.access, mesh, &self.shared.injection.door, bundle);
+        let put = configuration::put(
+            &self.access,
+            mesh,
+            None,
+            &self.shared.injection.door,
+            bundle,
+        );
         put.await
             .map_err(|failure| failure.about("MutatingWebhookConfigurations"))?;
         let now = (self.now)();

@@ -286,6 +286,19 @@ pub fn discovered(cluster: &ClusterId) -> Member {
     }
 }
 
+/// A cluster that is managed from here, by the Secret of [`secret`].
+pub fn managed(cluster: &ClusterId) -> Member {
+    Member {
+        mode: MemberMode::Managed,
+        ..discovered(cluster)
+    }
+}
+
+/// Whether a cluster is managed from another, and not from within.
+pub fn from_afar(member: &Member) -> bool {
+    member.mode == MemberMode::Managed && matches!(member.credential, Credential::Secret(_))
+}
+
 /// Writes an object of the instance into its own cluster.
 ///
 /// # Errors

@@ -357,6 +357,10 @@ pub struct Found {
     pub meshes: Vec<(String, Option<String>)>,
     /// The clusters that are managed without a credential, so from within, with their networks.
     pub own: Vec<(String, Option<String>)>,
+    /// The clusters that are managed from here by a credential.
+    pub afar: Vec<String>,
+    /// Who says here that they manage this cluster, from wherever.
+    pub exports: Vec<String>,
     /// Where the instance reads Istio's remote secrets too.
     pub istio: Option<String>,
     /// How many control planes each instance is to have.
@@ -415,7 +419,12 @@ pub async fn look(access: &Access) -> Result<Found, Failure> {
         if spec["mode"] == "Managed" && spec["secret"].is_null() && spec["folder"].is_null() {
             let name = text(&cluster["metadata"]["name"]).unwrap_or_default();
             found.own.push((name, text(&spec["network"])));
+        } else if spec["mode"] == "Managed" && spec["secret"].is_string() {
+            found.afar.extend(text(&cluster["metadata"]["name"]));
         }
+    }
+    for export in list(access, ours, "MeshExport", Some(NAMESPACE), "").await? {
+        found.exports.extend(text(&at(&export)["metadata"]["name"]));
     }
     for deployment in list(
         access,

@@ -3,7 +3,8 @@
 //! Beyond this room there are only [`catamaran_registry::Change`]s and our own words. Read [`watch::watch`] first, which says
 //! what a cluster has; then [`kubeconfig::Kubeconfig`], which takes only harmless credentials; then [`crd`], our own kinds.
 //!
-//! This room decides nothing about traffic. It writes nothing into a cluster that it only discovers but a token for itself.
+//! This room decides nothing about traffic. It writes nothing into a cluster that it only discovers but a token for itself;
+//! what an instance may write into one that it manages from another is in [`manager`].
 //! It follows no redirect, runs no program (a person's own kubeconfig may name one, which whoever reads it runs), and believes
 //! no failure: only a complete list or a delete makes something go.
 //!
@@ -29,6 +30,7 @@ pub mod inject;
 pub mod install;
 mod join;
 pub mod kubeconfig;
+pub mod manager;
 pub mod manifest;
 pub mod pod;
 pub mod reader;

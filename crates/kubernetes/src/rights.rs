@@ -1,4 +1,4 @@
-//! What a credential may do in a cluster that is only discovered, held against what it needs.
+//! What a credential may do in another cluster, held against what it needs there.
 //!
 //! A reader that may do more is not refused: people often have no other credential at hand. But it is said, with names.
 
@@ -31,6 +31,31 @@ pub const NEEDED: [(&str, &str); 5] = [
 /// The verbs on [`NEEDED`].
 pub const VERBS: [&str; 3] = ["get", "list", "watch"];
 
+/// What a manager needs beside it: a verb on a resource, and whether it is held to objects of one name.
+pub(crate) const MANAGING: [(&str, &str, &str, bool); 7] = [
+    ("create", "authentication.k8s.io", "tokenreviews", false),
+    ("create", "", "configmaps", true),
+    ("patch", "", "configmaps", true),
+    ("create", WEBHOOKS.0, WEBHOOKS.1, true),
+    ("patch", WEBHOOKS.0, WEBHOOKS.1, true),
+    ("create", "catamaran.dev", "meshexports", true),
+    ("patch", "catamaran.dev", "meshexports", true),
+];
+const WEBHOOKS: (&str, &str) = (
+    "admissionregistration.k8s.io",
+    "mutatingwebhookconfigurations",
+);
+
+/// What a credential is for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Role {
+    /// To discover a cluster.
+    #[default]
+    Reader,
+    /// To manage it from another.
+    Manager,
+}
+
 /// What every authenticated user may ask about itself.
 const ABOUT_SELF: [(&str, &str); 3] = [
     ("authorization.k8s.io", "selfsubjectaccessreviews"),
@@ -53,6 +78,8 @@ const PUBLIC: [&str; 9] = [
 /// What a credential may do, compared with what it needs.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rights {
+    /// What it is for.
+    pub role: Role,
     /// Rights beyond the need: `get secrets`, `* *.*`.
     pub more: BTreeSet<String>,
     /// Needs without the right: `watch pods`.
@@ -63,9 +90,17 @@ pub struct Rights {
     pub incomplete: bool,
 }
 
-/// Asks the API server what the credential may do.
+/// Asks the API server what a credential for discovery may do.
 pub async fn review(access: &Access) -> Result<Rights, Failure> {
-    let mut rights = Rights::default();
+    review_as(access, Role::Reader).await
+}
+
+/// Asks the API server what a credential may do, to hold it against what its role needs.
+pub async fn review_as(access: &Access, role: Role) -> Result<Rights, Failure> {
+    let mut rights = Rights {
+        role,
+        ..Rights::default()
+    };
     // Rights are told by namespace: ours, where the reader has its own, and the one that matters most.
     for namespace in [SpiffeId::SYSTEM_NAMESPACE, "kube-system"] {
         let ask = SelfSubjectRulesReview {
@@ -111,6 +146,16 @@ impl Rights {
                 }
             }
         }
+        let managing = MANAGING.iter().filter(|_| self.role == Role::Manager);
+        for (verb, group, resource, _) in managing {
+            // The one in our namespace, and those of the whole cluster, are granted there or nowhere.
+            if namespace == SpiffeId::SYSTEM_NAMESPACE
+                && !(status.resource_rules.iter()).any(|rule| allows(rule, verb, group, resource))
+            {
+                self.missing
+                    .insert(format!("{verb} {}", named(group, resource)));
+            }
+        }
         let list = |rule: &ResourceRule| grants(rule, "list", "", "nodes");
         self.nodes |= status.resource_rules.iter().any(list);
     }
@@ -123,7 +168,12 @@ impl Rights {
         for group in groups {
             for resource in resources {
                 for verb in &rule.verbs {
-                    if needed(verb, group, resource, names) {
+                    let managing = self.role == Role::Manager
+                        && MANAGING.iter().any(|(of, on, kind, held)| {
+                            (*of, *on, *kind) == (verb, group, resource)
+                                && (!held || names.len() == 1)
+                        });
+                    if managing || needed(verb, group, resource, names) {
                         continue;
                     }
                     self.more.insert(match &names[..] {
@@ -156,11 +206,17 @@ impl Rights {
                 false => named.join(", "),
             }
         };
+        let (role, need, option) = match self.role {
+            Role::Reader => ("reader", "discovery needs", " --discovery-only"),
+            Role::Manager => ("manager", "managing needs", ""),
+        };
         // Of the word between primaries a reader may know nothing: that of an Istio does not.
-        let discovers = |right: &String| !right.ends_with(" meshexports.catamaran.dev");
+        let discovers = |right: &String| {
+            self.role == Role::Manager || !right.ends_with(" meshexports.catamaran.dev")
+        };
         let (severity, message) = if self.missing.iter().any(discovers) && !self.incomplete {
             let message = format!(
-                "the credential of {cluster} may not {}; add the cluster again to grant the reader's role",
+                "the credential of {cluster} may not {}; add the cluster again to grant the {role}'s role",
                 list(&self.missing)
             );
             (Severity::Error, message)
@@ -174,7 +230,7 @@ impl Rights {
             }
             if !self.more.is_empty() {
                 ways.push(format!(
-                    "may do more than discovery needs: {}; whoever steals it may too",
+                    "may do more than {need}: {}; whoever steals it may too",
                     list(&self.more)
                 ));
             }
@@ -182,7 +238,7 @@ impl Rights {
                 return None;
             }
             let message = format!(
-                "the credential of {cluster} {}: let `catamaran cluster add {cluster} --discovery-only` make one that may read just \
+                "the credential of {cluster} {}: let `catamaran cluster add {cluster}{option}` make one that may do just \
                  what is needed",
                 ways.join(", and ")
             );
@@ -202,11 +258,15 @@ fn has(words: Option<&Vec<String>>, wanted: &str) -> bool {
     words.is_some_and(|words| words.iter().any(|word| word == "*" || word == wanted))
 }
 
-fn grants(rule: &ResourceRule, verb: &str, group: &str, resource: &str) -> bool {
-    rule.resource_names.as_ref().is_none_or(Vec::is_empty)
-        && has(Some(&rule.verbs), verb)
+/// Whether a rule allows it, be it for objects of some names only.
+fn allows(rule: &ResourceRule, verb: &str, group: &str, resource: &str) -> bool {
+    has(Some(&rule.verbs), verb)
         && has(rule.api_groups.as_ref(), group)
         && has(rule.resources.as_ref(), resource)
+}
+
+fn grants(rule: &ResourceRule, verb: &str, group: &str, resource: &str) -> bool {
+    rule.resource_names.as_ref().is_none_or(Vec::is_empty) && allows(rule, verb, group, resource)
 }
 
 fn needed(verb: &str, group: &str, resource: &str, names: &[String]) -> bool {

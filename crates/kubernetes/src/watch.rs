@@ -16,7 +16,7 @@ use crate::follow::{Pace, Place, follow};
 use crate::join::{Join, Say, Told};
 use crate::kubeconfig::Allowed;
 use crate::remote::Credentials;
-use crate::rights;
+use crate::rights::{self, Role};
 use crate::seen::{
     Kind, RawCluster, RawExport, RawMesh, RawNamespace, RawNode, RawPod, RawSecret, RawService,
     RawSlice,
@@ -45,6 +45,8 @@ pub struct Watched {
 pub enum Reads {
     /// Services, endpoints, and the one word between primaries.
     DiscoveryOnly,
+    /// The same, of a cluster that the instance manages from another.
+    FromAfar,
     /// The same, and our own configuration with the credentials of other clusters.
     Managed {
         /// The namespace where Istio keeps its remote secrets, when they count.
@@ -75,7 +77,12 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
     let mut lookups = tokio::time::interval(what.pace.names);
     lookups.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut looked_up = BTreeSet::new();
-    let mut reviewed = what.reads != Reads::DiscoveryOnly;
+    let role = match what.reads {
+        Reads::DiscoveryOnly => Some(Role::Reader),
+        Reads::FromAfar => Some(Role::Manager),
+        Reads::Managed { .. } => None,
+    };
+    let mut reviewed = role.is_none();
     loop {
         let said = tokio::select! {
             () = out.closed() => return,
@@ -102,8 +109,9 @@ pub async fn watch(what: Watched, out: mpsc::Sender<Change>, beside: watch::Send
                 }
                 Say::Whole => {
                     // Nothing waits for what the credential may do beside that.
-                    if !std::mem::replace(&mut reviewed, true) {
-                        tasks.spawn(review(what.access.clone(), what.pace, told.clone()));
+                    if let (false, Some(role)) = (std::mem::replace(&mut reviewed, true), role) {
+                        let access = what.access.clone();
+                        tasks.spawn(review(access, role, what.pace, told.clone()));
                     }
                     for observed in join.whole() {
                         if out.send(change(observed)).await.is_err() {
@@ -149,9 +157,9 @@ fn tell(join: &Join, credentials: &Credentials, beside: &watch::Sender<Beside>) 
 }
 
 /// Asks now and then what the credential may do.
-async fn review(access: Access, pace: Pace, told: mpsc::Sender<Told>) {
+async fn review(access: Access, role: Role, pace: Pace, told: mpsc::Sender<Told>) {
     loop {
-        let again = match rights::review(&access).await {
+        let again = match rights::review_as(&access, role).await {
             Ok(rights) => {
                 if told.send(Told::Rights(rights)).await.is_err() {
                     return;

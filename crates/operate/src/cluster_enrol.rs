@@ -7,7 +7,7 @@ use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::enrol::{self, Home};
 use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig, Server, User};
-use catamaran_kubernetes::rights::{self, Rights};
+use catamaran_kubernetes::rights::{self, Rights, Role};
 use catamaran_kubernetes::token::{self, Granted};
 use catamaran_kubernetes::write::rfc3339;
 use catamaran_kubernetes::{manifest, reader};
@@ -130,11 +130,11 @@ pub async fn enrol_cluster(enrol: &EnrolCluster, job: &mut Job) -> Result<(), Op
     }
 
     job.begin("try the credential");
-    let tried = attempt(enrol, &found, job).await;
+    let tried = attempt(enrol, Role::Reader, &found, job).await;
     job.end(tried)?;
 
     job.begin(&format!("tell {mesh} of {cluster}"));
-    let written = write(enrol, &own, &home, &found, job).await;
+    let written = write(enrol, Role::Reader, &own, &home, &found, job).await;
     job.end(written)
 }
 
@@ -154,17 +154,17 @@ async fn look(enrol: &EnrolCluster) -> Result<(Reached, Home), OperateError> {
 }
 
 /// A cluster, and the credential for it.
-struct Found {
+pub(crate) struct Found {
     uid: String,
     /// The credential that is written; a reader's token is put into it when there is one.
-    config: Kubeconfig,
-    /// The way of the person who makes the reader.
-    admin: Option<Reached>,
+    pub(crate) config: Kubeconfig,
+    /// The way of the person who makes the account.
+    pub(crate) admin: Option<Reached>,
     /// Whether the control plane reaches it by another address than we do.
     elsewhere: bool,
 }
 
-async fn which(
+pub(crate) async fn which(
     enrol: &EnrolCluster,
     remote: &Contact,
     server: Option<&str>,
@@ -218,7 +218,7 @@ fn brought(enrol: &EnrolCluster, path: &PathBuf) -> Result<Found, OperateError> 
 }
 
 /// Holds the cluster against those that are known.
-async fn check_uid(
+pub(crate) async fn check_uid(
     enrol: &EnrolCluster,
     home: &Home,
     mut found: Found,
@@ -280,6 +280,11 @@ async fn grant(admin: &Reached, mesh: &MeshName, job: &mut Job) -> Result<Grante
     made.map_err(ContactError::failed(&admin.who, "the reader's objects"))?;
     let granted = reader::first_token(&admin.access, mesh).await;
     let granted = granted.map_err(ContactError::failed(&admin.who, "a token"))?;
+    tell_life(&granted, job);
+    Ok(granted)
+}
+
+pub(crate) fn tell_life(granted: &Granted, job: &mut Job) {
     job.note(life(granted.life(), granted.until));
     if granted.life() < token::LIFE {
         job.remark(format!(
@@ -287,10 +292,9 @@ async fn grant(admin: &Reached, mesh: &MeshName, job: &mut Job) -> Result<Grante
             hours(token::LIFE)
         ));
     }
-    Ok(granted)
 }
 
-fn life(life: Duration, until: Timestamp) -> String {
+pub(crate) fn life(life: Duration, until: Timestamp) -> String {
     format!(
         "a token for {}, until {}; the control plane renews it at half of that",
         hours(life),
@@ -307,7 +311,12 @@ fn hours(life: Duration) -> String {
 }
 
 /// Uses the credential as the control plane will.
-async fn attempt(enrol: &EnrolCluster, found: &Found, job: &mut Job) -> Result<(), OperateError> {
+pub(crate) async fn attempt(
+    enrol: &EnrolCluster,
+    role: Role,
+    found: &Found,
+    job: &mut Job,
+) -> Result<(), OperateError> {
     let cluster = &enrol.cluster;
     let access = access(enrol, &found.config)?;
     let uid = match enrol::uid(&access).await {
@@ -322,7 +331,7 @@ async fn attempt(enrol: &EnrolCluster, found: &Found, job: &mut Job) -> Result<(
         Err(Failure::Forbidden { .. }) if found.admin.is_some() => None,
         uid => Some(uid.map_err(ContactError::failed(cluster.as_str(), "namespaces"))?),
     };
-    let rights = settled(&access, found.admin.is_some()).await;
+    let rights = settled(&access, role, found.admin.is_some()).await;
     let rights = rights.map_err(ContactError::failed(
         cluster.as_str(),
         "a review of its rights",
@@ -332,7 +341,10 @@ async fn attempt(enrol: &EnrolCluster, found: &Found, job: &mut Job) -> Result<(
             return Err(ContactError::Rights(problem.message).into());
         }
         Some(problem) => job.remark(format!("! {}", problem.message)),
-        None => job.note("it may read what discovery needs, and nothing else"),
+        None => job.note(match role {
+            Role::Reader => "it may read what discovery needs, and nothing else",
+            Role::Manager => "it may do what managing needs, and nothing else",
+        }),
     }
     let uid = match uid {
         Some(uid) => uid,
@@ -356,10 +368,10 @@ async fn attempt(enrol: &EnrolCluster, found: &Found, job: &mut Job) -> Result<(
 }
 
 /// The credential's rights; of a new one, once all that it needs is there, or time is up.
-async fn settled(access: &Access, new: bool) -> Result<Rights, Failure> {
+async fn settled(access: &Access, role: Role, new: bool) -> Result<Rights, Failure> {
     let end = tokio::time::Instant::now() + GRANTED_WITHIN;
     loop {
-        let rights = rights::review(access).await?;
+        let rights = rights::review_as(access, role).await?;
         if !new || rights.missing.is_empty() || tokio::time::Instant::now() >= end {
             return Ok(rights);
         }
@@ -367,8 +379,10 @@ async fn settled(access: &Access, new: bool) -> Result<Rights, Failure> {
     }
 }
 
-async fn write(
+/// Writes the credential and the object of a cluster into the instance's own.
+pub(crate) async fn write(
     enrol: &EnrolCluster,
+    role: Role,
     own: &Reached,
     home: &Home,
     found: &Found,
@@ -382,7 +396,11 @@ async fn write(
             .clone()
             .or(before.and_then(|m| m.network.clone())),
         gateway_addresses: before.map_or_else(Vec::new, |m| m.gateway_addresses.clone()),
-        ..enrol::discovered(cluster)
+        gateway: before.is_some_and(|m| m.gateway),
+        ..match role {
+            Role::Reader => enrol::discovered(cluster),
+            Role::Manager => enrol::managed(cluster),
+        }
     };
     // First the credential: what names it must find it.
     let secret = enrol::secret(&enrol.mesh, cluster, &found.config, &found.uid);
@@ -391,9 +409,10 @@ async fn write(
         put.map_err(ContactError::failed(&own.who, "the instance's objects"))?;
         job.note(manifest::title(&object));
     }
-    job.remark(match before {
-        None => format!("{} sees {cluster} (read only)", enrol.mesh),
-        Some(_) => format!("the credential for {cluster} is renewed"),
+    job.remark(match (before, role) {
+        (None, Role::Reader) => format!("{} sees {cluster} (read only)", enrol.mesh),
+        (None, Role::Manager) => format!("{} is told to manage {cluster}", enrol.mesh),
+        (Some(_), _) => format!("the credential for {cluster} is renewed"),
     });
     let asked = [
         (enrol.allowed.loopback, "loopback"),
@@ -417,8 +436,10 @@ pub struct ForgetCluster {
     pub cluster: ClusterId,
     /// The way to the instance's own cluster.
     pub home: Contact,
-    /// The way to the cluster, to take the reader away there.
+    /// The way to the cluster, to take away there what was made.
     pub remote: Option<Contact>,
+    /// The cluster does not exist any more.
+    pub gone: bool,
 }
 
 /// Undoes [`enrol_cluster`] on both sides; only on the instance's when the other cluster is not named.
@@ -430,6 +451,9 @@ pub async fn forget_cluster(forget: &ForgetCluster, job: &mut Job) -> Result<(),
     job.begin(&format!("look at {mesh}"));
     let seen = look_to_forget(forget).await;
     let (own, home) = job.end(seen)?;
+    if home.member(cluster).is_some_and(enrol::from_afar) {
+        return crate::cluster_manage::unmanage(forget, &own, &home, job).await;
+    }
 
     if let Some(remote) = &forget.remote {
         job.begin(&format!("take the reader of {mesh} out of {cluster}"));
@@ -471,7 +495,7 @@ async fn look_to_forget(forget: &ForgetCluster) -> Result<(Reached, Home), Opera
                 known,
             })
         }
-        Some(member) if member.mode == MemberMode::Managed => {
+        Some(member) if member.mode == MemberMode::Managed && !enrol::from_afar(member) => {
             Err(OperateError::OwnCluster { mesh, cluster })
         }
         Some(_) => Ok((own, home)),
@@ -484,16 +508,27 @@ async fn take_reader(
     remote: &Contact,
     job: &mut Job,
 ) -> Result<(), OperateError> {
+    let mesh = forget.mesh.clone();
+    let there = reach_known(remote, home, &mesh, &forget.cluster).await?;
+    let taken = reader::remove(&there.access, &mesh, |object| job.note(object)).await;
+    taken.map_err(ContactError::failed(&there.who, "the reader's objects"))
+}
+
+/// The way to a cluster that is known by this name, and to no other.
+pub(crate) async fn reach_known(
+    remote: &Contact,
+    home: &Home,
+    mesh: &MeshName,
+    cluster: &ClusterId,
+) -> Result<Reached, OperateError> {
     let there = remote.reach()?;
     let uid = enrol::uid(&there.access).await;
     let uid = uid.map_err(ContactError::failed(&there.who, "namespaces"))?;
-    let (mesh, cluster) = (forget.mesh.clone(), forget.cluster.clone());
-    if home.uid_of(&cluster).is_some_and(|known| known != uid) {
-        let of = there.who;
+    if home.uid_of(cluster).is_some_and(|known| known != uid) {
+        let (of, mesh, cluster) = (there.who, mesh.clone(), cluster.clone());
         return Err(ContactError::OtherCluster { of, cluster, mesh }.into());
     }
-    let taken = reader::remove(&there.access, &mesh, |object| job.note(object)).await;
-    taken.map_err(ContactError::failed(&there.who, "the reader's objects"))
+    Ok(there)
 }
 
 #[cfg(test)]

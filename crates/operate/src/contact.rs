@@ -159,6 +159,40 @@ pub enum ContactError {
         /// The instance.
         mesh: MeshName,
     },
+    /// The way to a cluster that is managed from another is not said.
+    #[error(
+        "{cluster} is managed by {mesh} from another cluster, and the way to {cluster} is not said"
+    )]
+    NoWayThere {
+        /// The instance.
+        mesh: MeshName,
+        /// The cluster.
+        cluster: ClusterId,
+        /// Whether it can be done without, for a cluster that is gone.
+        gone: bool,
+    },
+    /// An instance that is to go manages another cluster.
+    #[error(
+        "{mesh} manages {cluster} from here: without it no pod that asks for a sidecar could be made there"
+    )]
+    Manages {
+        /// The instance.
+        mesh: MeshName,
+        /// The cluster.
+        cluster: String,
+        /// How the context is said.
+        option: String,
+    },
+    /// The control plane cannot be reached from another cluster.
+    #[error("the control plane of {mesh} cannot be reached from {cluster}: {reason}")]
+    NoDoor {
+        /// The instance.
+        mesh: MeshName,
+        /// The cluster.
+        cluster: ClusterId,
+        /// Why not.
+        reason: String,
+    },
     /// What a gateway is to run is not known.
     #[error(
         "the image of the gateway is not known: there is no control plane of {0} to take it from"
@@ -234,6 +268,21 @@ impl ContactError {
             ContactError::NoRoots { mesh, .. } => format!(
                 "its control plane writes it when it runs; see `catamaran mesh show {mesh} --context CONTEXT`"
             ),
+            ContactError::NoWayThere { gone: false, .. } => "name it: --remote-context CONTEXT".into(),
+            ContactError::NoWayThere { gone: true, cluster, .. } => format!(
+                "name it (--remote-context CONTEXT), for what is left there keeps new pods from being made; when {cluster} does not exist any \
+                 more: --gone"
+            ),
+            ContactError::Manages {
+                mesh,
+                cluster,
+                option,
+            } => format!(
+                "take it out before: catamaran cluster remove {cluster} --mesh {mesh}{option} --remote-context CONTEXT"
+            ),
+            ContactError::NoDoor { .. } => {
+                "name an address that leads to its ports 15012 and 15017: --control-plane-address IP:15012".into()
+            }
             ContactError::NoImage(_) => "name it: --image IMAGE".into(),
             _ => return None,
         })

@@ -453,6 +453,9 @@ impl OperateError {
                 ContactError::NotHome { .. } => "CTM-K108",
                 ContactError::NoImage(_) => "CTM-K109",
                 ContactError::Brought { .. } | ContactError::NoRoots { .. } => "CTM-K110",
+                ContactError::NoDoor { .. } => "CTM-K111",
+                ContactError::NoWayThere { .. } => "CTM-K112",
+                ContactError::Manages { .. } => "CTM-K113",
             },
         }
     }

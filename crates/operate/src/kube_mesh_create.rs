@@ -173,11 +173,12 @@ async fn prepare(install: &InstallMesh) -> Result<(Reached, Found, Instance), Op
         }
         .into());
     }
-    let mut others = found
-        .meshes
-        .iter()
-        .filter(|(name, _)| name != install.name.as_str());
-    if let Some((other, _)) = others.next() {
+    // One that runs in it, or one that manages it from another cluster.
+    let running = found.meshes.iter().map(|(name, _)| name);
+    let mut others = running
+        .chain(&found.exports)
+        .filter(|name| *name != install.name.as_str());
+    if let Some(other) = others.next() {
         return Err(OperateError::ManagedBy {
             cluster: install.cluster.clone(),
             by: MeshName::new(other)?,

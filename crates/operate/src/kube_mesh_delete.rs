@@ -21,6 +21,15 @@ pub async fn uninstall_mesh(
         // A namespace of ours without the object is what an earlier deletion left.
         let begun = (found.namespace.as_ref())
             .is_some_and(|there| there.made_for.as_deref() == Some(name.as_str()));
+        // Its webhook there would keep pods from being made, and nobody could take it away from here any more.
+        if let Some(cluster) = found.afar.first() {
+            return Err(ContactError::Manages {
+                mesh: name.clone(),
+                cluster: cluster.clone(),
+                option: context.option(),
+            }
+            .into());
+        }
         let known = found.meshes.iter().any(|(there, _)| there == name.as_str());
         // So is what a chart's removal left: what the control plane wrote itself.
         let left = match begun || known {

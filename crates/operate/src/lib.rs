@@ -23,6 +23,7 @@ mod cluster_add;
 mod cluster_create;
 mod cluster_enrol;
 mod cluster_life;
+mod cluster_manage;
 mod confirm_shrink;
 mod contact;
 mod contexts;
@@ -64,6 +65,7 @@ pub use cluster_enrol::{
     EnrolCluster, ForgetCluster, Means, Placed, enrol_cluster, enrolment, forget_cluster,
 };
 pub use cluster_life::{START_PATIENCE, STOP_PATIENCE, fleet_down, start_cluster, stop_cluster};
+pub use cluster_manage::{ManageCluster, manage_cluster, management};
 pub use confirm_shrink::confirm_shrink;
 pub use contact::{Contact, ContactError};
 pub use contexts::{

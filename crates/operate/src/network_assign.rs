@@ -1,4 +1,4 @@
-//! `network set` for clusters with an API server: the networks of an instance's clusters, and the gateway of its own.
+//! `network set` for clusters with an API server: the networks of an instance's clusters, and the gateways of those it manages.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -18,6 +18,8 @@ pub struct AssignNetworks {
     pub mesh: MeshName,
     /// The way to the instance's own cluster.
     pub home: Contact,
+    /// The way to another one that it manages, when that is among the settings.
+    pub remote: Option<Contact>,
     /// The networks and gateways.
     pub settings: Vec<NetworkSetting>,
     /// How a gateway is reached.
@@ -34,12 +36,14 @@ struct Plan {
     own: Reached,
     before: Vec<Member>,
     after: Vec<Member>,
-    /// The instance's own cluster, when one of the settings is its.
-    home: Option<Own>,
+    /// The managed clusters among the settings.
+    managed: Vec<Managed>,
 }
 
-/// What becomes of the instance's own cluster.
-struct Own {
+/// What becomes of a managed cluster.
+struct Managed {
+    /// The way there, when it is not the instance's own.
+    there: Option<Reached>,
     network: NetworkId,
     before: Member,
     gateway: Option<Gateway>,
@@ -65,10 +69,12 @@ pub async fn assign_networks(assign: &AssignNetworks, job: &mut Job) -> Result<(
     }
     job.end(set)?;
 
-    let deployed = plan.home.as_ref().and_then(|own| own.gateway.as_ref());
-    if let (Some(gateway), Some(patience)) = (deployed, assign.patience) {
+    for managed in &plan.managed {
+        let (Some(gateway), Some(patience)) = (&managed.gateway, assign.patience) else {
+            continue;
+        };
         job.begin(&format!("the gateway of {} is ready", gateway.cluster));
-        let ready = wait_ready(&plan.own, gateway, patience).await;
+        let ready = wait_ready(managed.at(&plan), gateway, patience).await;
         if let Ok(standing) = &ready {
             tell(assign, gateway, standing, job);
         }
@@ -83,17 +89,29 @@ pub async fn assign_networks(assign: &AssignNetworks, job: &mut Job) -> Result<(
 /// Why it would be refused.
 pub async fn assignment(assign: &AssignNetworks) -> Result<Vec<Placed>, OperateError> {
     let plan = plan(assign).await?;
-    let mut objects: Vec<_> = plan.after.iter().map(enrol::object).collect();
-    if let Some(own) = &plan.home {
-        objects.push(gateway::network_label(Some(&own.network)));
-        objects.extend(own.gateway.iter().flat_map(gateway::manifests));
+    let home = format!("the cluster of {} ({})", assign.mesh, plan.own.who);
+    let objects = plan.after.iter().map(enrol::object);
+    let mut all: Vec<_> = objects.map(|object| (home.clone(), object)).collect();
+    for managed in &plan.managed {
+        let place = match &managed.there {
+            None => home.clone(),
+            Some(there) => format!("{} ({})", managed.before.cluster, there.who),
+        };
+        let label = gateway::network_label(Some(&managed.network));
+        let gateway = managed.gateway.iter().flat_map(gateway::manifests);
+        let objects = std::iter::once(label).chain(gateway);
+        all.extend(objects.map(|object| (place.clone(), object)));
     }
-    let place = format!("the cluster of {} ({})", assign.mesh, plan.own.who);
-    let placed = objects.into_iter().map(|object| Placed {
-        place: place.clone(),
-        object,
-    });
+    let placed = all
+        .into_iter()
+        .map(|(place, object)| Placed { place, object });
     Ok(placed.collect())
+}
+
+impl Managed {
+    fn at<'a>(&'a self, plan: &'a Plan) -> &'a Reached {
+        self.there.as_ref().unwrap_or(&plan.own)
+    }
 }
 
 async fn plan(assign: &AssignNetworks) -> Result<Plan, OperateError> {
@@ -103,10 +121,15 @@ async fn plan(assign: &AssignNetworks) -> Result<Plan, OperateError> {
     let is_home = |member: &Member| {
         member.mode == MemberMode::Managed && matches!(member.credential, Credential::Folder(_))
     };
-    let mut here = None;
+    let mut managed = Vec::new();
     for (old, new) in before.iter().zip(&after) {
-        if is_home(new) {
-            here = Some(Own {
+        let there = match enrol::from_afar(new) {
+            true => Some(remote(assign, &home, new).await?),
+            false => None,
+        };
+        if there.is_some() || is_home(new) {
+            managed.push(Managed {
+                there,
                 network: new.network.clone().expect("each setting has one"),
                 before: old.clone(),
                 gateway: match new.gateway {
@@ -126,8 +149,26 @@ async fn plan(assign: &AssignNetworks) -> Result<Plan, OperateError> {
         own,
         before,
         after,
-        home: here,
+        managed,
     })
+}
+
+/// The way to a cluster that is managed from another: there the label and the gateway are.
+async fn remote(
+    assign: &AssignNetworks,
+    home: &Home,
+    member: &Member,
+) -> Result<Reached, OperateError> {
+    let (mesh, cluster) = (&assign.mesh, &member.cluster);
+    let Some(remote) = &assign.remote else {
+        return Err(ContactError::NoWayThere {
+            mesh: mesh.clone(),
+            cluster: cluster.clone(),
+            gone: false,
+        }
+        .into());
+    };
+    crate::cluster_enrol::reach_known(remote, home, mesh, cluster).await
 }
 
 /// The clusters that are set, as they are and as they will be.
@@ -206,20 +247,22 @@ async fn write(plan: &Plan, job: &mut Job) -> Result<(), OperateError> {
         let put = enrol::put(access, &enrol::object(member)).await;
         put.map_err(failed("objects of the kind Cluster"))?;
     }
-    let Some(own) = &plan.home else {
-        return Ok(());
-    };
-    let label = gateway::label(access, Some(&own.network)).await;
-    label.map_err(failed("the namespace catamaran-system"))?;
-    match &own.gateway {
-        Some(gateway) => gateway::deploy(access, gateway, |object| job.note(object)).await,
-        None if own.before.gateway => {
-            let step = |object: &str| job.note(format!("{object} is gone"));
-            gateway::remove(access, step).await
+    for managed in &plan.managed {
+        let Reached { access, who, .. } = managed.at(plan);
+        let failed = |what| ContactError::failed(who, what);
+        let label = gateway::label(access, Some(&managed.network)).await;
+        label.map_err(failed("the namespace catamaran-system"))?;
+        match &managed.gateway {
+            Some(gateway) => gateway::deploy(access, gateway, |object| job.note(object)).await,
+            None if managed.before.gateway => {
+                let step = |object: &str| job.note(format!("{object} is gone"));
+                gateway::remove(access, step).await
+            }
+            None => Ok(()),
         }
-        None => Ok(()),
+        .map_err(failed("the gateway's objects"))?;
     }
-    .map_err(failed("the gateway's objects"))
+    Ok(())
 }
 
 /// Puts back what was before. When even this fails, the error before it says why.
@@ -228,9 +271,10 @@ async fn take_back(plan: &Plan) {
     for member in &plan.before {
         let _ = enrol::put(access, &enrol::object(member)).await;
     }
-    if let Some(own) = &plan.home {
-        let _ = gateway::label(access, own.before.network.as_ref()).await;
-        if own.gateway.is_some() && !own.before.gateway {
+    for managed in &plan.managed {
+        let access = &managed.at(plan).access;
+        let _ = gateway::label(access, managed.before.network.as_ref()).await;
+        if managed.gateway.is_some() && !managed.before.gateway {
             let _ = gateway::remove(access, |_| {}).await;
         }
     }

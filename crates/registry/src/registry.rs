@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use catamaran_model::{
-    ClusterId, Fingerprint, GatewayAddress, Member, MemberMode, MeshExport, MeshName, NetworkId,
-    ServiceKey, Timestamp, TlsMode,
+    ClusterId, Credential, Fingerprint, GatewayAddress, Member, MemberMode, MeshExport, MeshName,
+    NetworkId, ServiceKey, Timestamp, TlsMode,
 };
 
 use crate::facts::{OverLimit, Touched};
@@ -336,6 +336,8 @@ impl Registry {
             }
             None => BTreeMap::new(),
         };
+        // Who is judged how depends on who is managed now.
+        let before = std::mem::replace(&mut self.members, members);
         let refused = self.refusals();
         for (cluster, shard) in &self.shards {
             let network = |members: &BTreeMap<ClusterId, Member>| {
@@ -343,13 +345,12 @@ impl Registry {
                     .get(cluster)
                     .and_then(|member| member.network.clone())
             };
-            let moved = network(&members) != network(&self.members);
+            let moved = network(&before) != network(&self.members);
             let judged = refused.contains_key(cluster) != self.refused.contains_key(cluster);
             if moved || judged {
                 services.extend(shard.service_keys());
             }
         }
-        self.members = members;
         self.refused = refused;
     }
 
@@ -357,11 +358,11 @@ impl Registry {
         self.members.get(cluster)?.network.as_ref()
     }
 
-    /// The `MeshExport` by which a cluster's own primary speaks: its name is ours in the managed cluster, and it speaks of the
+    /// The `MeshExport` by which a cluster's own primary speaks: its name is ours in managed clusters, and it speaks of the
     /// cluster it stands in before it speaks of another.
     fn export_of<'a>(&'a self, cluster: &ClusterId, shard: &'a Shard) -> Option<&'a MeshExport> {
         let exports = shard.exports();
-        if *cluster == self.local
+        if self.mode_of(cluster) == MemberMode::Managed
             && let Some(mesh) = &self.mesh
         {
             return exports.get(mesh).copied();
@@ -425,7 +426,9 @@ impl Registry {
                 );
                 continue;
             }
+            // What we wrote ourselves may be from before: it is no word of another.
             if let Some(ours) = ours
+                && self.mode_of(cluster) != MemberMode::Managed
                 && !export.roots.is_empty()
                 && !export.roots.iter().any(|root| ours.contains(root))
             {
@@ -596,18 +599,27 @@ impl Registry {
             .collect()
     }
 
+    /// What is done with a cluster. Another than our own is managed only where a credential leads there: in a local fleet, whose
+    /// clusters are folders, an instance manages its own.
     fn mode_of(&self, cluster: &ClusterId) -> MemberMode {
         match self.members.get(cluster) {
             _ if *cluster == self.local => MemberMode::Managed,
-            Some(member) => member.mode,
-            None => MemberMode::DiscoveryOnly,
+            Some(member) if matches!(member.credential, Credential::Secret(_)) => member.mode,
+            _ => MemberMode::DiscoveryOnly,
         }
     }
 
     fn issuers(&self) -> BTreeMap<ClusterId, Vec<Fingerprint>> {
         let mut issuers = BTreeMap::new();
+        let local = self.shards.get(&self.local);
+        let own = local.and_then(|shard| self.export_of(&self.local, shard));
         for (cluster, shard) in &self.shards {
-            if let Some(export) = self.export_of(cluster, shard) {
+            // We sign for all that we manage; what stands there is for others.
+            let export = match self.mode_of(cluster) {
+                MemberMode::Managed => own,
+                MemberMode::DiscoveryOnly => self.export_of(cluster, shard),
+            };
+            if let Some(export) = export {
                 let mut allowed = export.intermediates.clone();
                 allowed.sort();
                 allowed.dedup();
@@ -650,18 +662,23 @@ impl Registry {
         for (cluster, shard) in &self.shards {
             self.cluster_problems(cluster, shard, &mut problems);
         }
-        let home: BTreeSet<&NetworkId> = clusters
-            .get(&self.local)
-            .and_then(|view| view.network.as_ref())
-            .into_iter()
-            .chain(
-                self.networks
-                    .keys()
-                    .filter(|(cluster, _)| *cluster == self.local)
-                    .map(|(_, network)| network),
-            )
+        // The networks of our proxies, for each cluster that we manage.
+        let managed = clusters.keys();
+        let managed = managed.filter(|cluster| self.mode_of(cluster) == MemberMode::Managed);
+        let homes: Vec<BTreeSet<&NetworkId>> = managed
+            .map(|home| {
+                let own = clusters.get(home).and_then(|view| view.network.as_ref());
+                let places = self.networks.keys();
+                let places = places.filter(|(cluster, _)| cluster == home);
+                own.into_iter()
+                    .chain(places.map(|(_, network)| network))
+                    .collect()
+            })
             .collect();
-        let abroad = |network: &NetworkId| !home.is_empty() && !home.contains(network);
+        let abroad = |network: &NetworkId| {
+            let mut homes = homes.iter();
+            homes.any(|home| !home.is_empty() && !home.contains(network))
+        };
         for (cluster, network) in self.networks.keys() {
             // A gateway leads into its own cluster only.
             let ways = gateways.get(network).into_iter().flatten();
@@ -759,6 +776,25 @@ impl Registry {
                 ProblemKind::Limit,
                 format!(
                     "{cluster} has more {what} than one cluster may have; the rest is not taken up"
+                ),
+            );
+        }
+        let exports = shard.exports();
+        let mut others = exports.values().filter(|export| {
+            Some(&export.mesh) != self.mesh.as_ref() && export.cluster == *cluster
+        });
+        if *cluster != self.local
+            && self.mode_of(cluster) == MemberMode::Managed
+            && let Some(other) = others.next()
+        {
+            let (other, own) = (&other.mesh, self.mesh.as_ref());
+            let own = own.map_or("this instance", MeshName::as_str);
+            say(
+                Severity::Error,
+                ProblemKind::DuplicateCluster,
+                format!(
+                    "{other} says that it manages {cluster}, and {own} is told to: a cluster has one instance; let one of them go \
+                     (catamaran cluster remove {cluster})"
                 ),
             );
         }

@@ -8,6 +8,8 @@ use std::time::{Duration, Instant};
 use catamaran_e2e::{Fleet, binary};
 use serde_json::Value;
 
+mod managed;
+
 const SOON: Duration = Duration::from_secs(60);
 
 fn program() -> PathBuf {
@@ -150,13 +152,20 @@ struct Plane {
     port: u16,
 }
 
+fn free_port() -> u16 {
+    let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    free.local_addr().unwrap().port()
+}
+
 impl Plane {
     fn start(server: &ApiServer, n: u8, cacerts: &Path) -> Plane {
+        Plane::start_with(server, n, cacerts, &[])
+    }
+
+    fn start_with(server: &ApiServer, n: u8, cacerts: &Path, more: &[&str]) -> Plane {
         let folder = server.folder.with_extension("plane");
         std::fs::create_dir_all(folder.join("state")).unwrap();
-        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = free.local_addr().unwrap().port();
-        drop(free);
+        let port = free_port();
         let log = std::fs::File::options()
             .create(true)
             .append(true)
@@ -179,6 +188,7 @@ impl Plane {
             .arg("--socket")
             .arg(folder.join("sock"))
             .args(["--listen", &format!("127.0.0.1:{port}"), "--allow-loopback"])
+            .args(more)
             .stdout(log.try_clone().unwrap())
             .stderr(log)
             .spawn()
@@ -240,6 +250,11 @@ fn cluster<'a>(status: &'a Value, name: &str) -> &'a Value {
 
 /// A sidecar that asks for a certificate with a token; whether it gets one, and what it said.
 fn sidecar(plane: &Plane, root: &Path, token: &str) -> (bool, String) {
+    sidecar_of("cluster-1", plane, root, token)
+}
+
+/// The same, of a cluster that it says it is in.
+fn sidecar_of(cluster: &str, plane: &Plane, root: &Path, token: &str) -> (bool, String) {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| folder.path().join(name);
     std::fs::write(at("token"), token).unwrap();
@@ -251,7 +266,7 @@ fn sidecar(plane: &Plane, root: &Path, token: &str) -> (bool, String) {
             "--mesh",
             "mesh-1",
             "--cluster",
-            "cluster-1",
+            cluster,
             "--namespace",
             "sample",
         ])

@@ -2,6 +2,7 @@
 //! the program of the test clusters, images and the binary in `CATAMARAN_CLUSTERS`, `CATAMARAN_IMAGES` and `CATAMARAN_BIN`.
 
 mod flat;
+mod managed;
 mod two_networks;
 
 use std::path::PathBuf;

@@ -1,11 +1,13 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use catamaran_kubernetes::install::WEBHOOK_PORT;
 use catamaran_kubernetes::kubeconfig::Allowed;
 use catamaran_model::{ClusterId, MemberMode, MeshName, NetworkId};
 use catamaran_operate::{
-    AddCluster, Contact, EnrolCluster, Means, MeshState, OperateError, add_cluster, enrol_cluster,
-    enrolment, show_mesh, wait_running,
+    AddCluster, Contact, EnrolCluster, ManageCluster, Means, MeshState, OperateError, add_cluster,
+    enrol_cluster, enrolment, manage_cluster, management, show_mesh, wait_running,
 };
 
 use super::{contact, done};
@@ -19,6 +21,8 @@ use crate::parse::span;
   catamaran cluster add cluster-2 --mesh mesh-1 --discovery-only --no-wait
   catamaran cluster add cluster-2 --mesh mesh-1 --context one --discovery-only --remote-context two --network network2
   catamaran cluster add cluster-2 --mesh mesh-1 --context one --discovery-only --credential reader.kubeconfig
+  catamaran cluster add cluster-3 --mesh mesh-1 --context one --remote-context three --network network3
+  catamaran cluster add cluster-3 --mesh mesh-1 --context one --remote-context three --control-plane-address 192.0.2.7:15012
 
 With an API server, the same command again renews the credential.")]
 pub(crate) struct Args {
@@ -32,32 +36,38 @@ pub(crate) struct Args {
     discovery_only: bool,
     #[command(flatten)]
     home: contact::Home,
-    /// The context that leads to the cluster, where a reader for the instance is made with this context's rights.
-    #[arg(long, value_name = "CONTEXT", requires = "discovery_only")]
+    /// The context that leads to the cluster, where an account for the instance is made with this context's rights.
+    #[arg(long, value_name = "CONTEXT")]
     remote_context: Option<String>,
     /// Another kubeconfig with that context.
-    #[arg(long, value_name = "FILE", requires = "discovery_only")]
+    #[arg(long, value_name = "FILE")]
     remote_kubeconfig: Option<PathBuf>,
     /// A kubeconfig for the instance that is brought along, in the place of a reader that is made; its current context counts.
     #[arg(long, value_name = "FILE", requires = "discovery_only", conflicts_with_all = ["remote_context", "remote_kubeconfig", "server"])]
     credential: Option<PathBuf>,
     /// Where the control plane reaches the cluster's API server, when not where the kubeconfig says.
-    #[arg(long, value_name = "URL", requires = "discovery_only")]
+    #[arg(long, value_name = "URL")]
     server: Option<String>,
+    /// Where sidecars of a managed cluster reach the control plane; by a Service of type LoadBalancer, which is made, when not said.
+    #[arg(long, value_name = "IP:PORT", conflicts_with = "discovery_only")]
+    control_plane_address: Option<SocketAddr>,
+    /// At that address, the port where the API server of a managed cluster reaches the webhook.
+    #[arg(long, value_name = "PORT", default_value_t = WEBHOOK_PORT, requires = "control_plane_address")]
+    webhook_port: u16,
     /// The network of the cluster.
-    #[arg(long, requires = "discovery_only")]
+    #[arg(long)]
     network: Option<NetworkId>,
     /// The API server may be on a loopback address; for clusters on one's own machine.
-    #[arg(long, requires = "discovery_only")]
+    #[arg(long)]
     allow_loopback: bool,
     /// The API server may be on a link-local address.
-    #[arg(long, requires = "discovery_only")]
+    #[arg(long)]
     allow_link_local: bool,
     /// The way to the API server may lead through an HTTP proxy.
-    #[arg(long, requires = "discovery_only")]
+    #[arg(long)]
     allow_proxy: bool,
     /// Show what would be written, and ask nobody. The Secret with the credential is not among it.
-    #[arg(long, requires = "discovery_only")]
+    #[arg(long)]
     dry_run: bool,
     /// Do not wait until the instance runs again.
     #[arg(long)]
@@ -108,7 +118,14 @@ fn only_with_api_server(args: &Args) -> Option<&'static str> {
         ("--remote-kubeconfig", args.remote_kubeconfig.is_some()),
         ("--credential", args.credential.is_some()),
         ("--server", args.server.is_some()),
+        (
+            "--control-plane-address",
+            args.control_plane_address.is_some(),
+        ),
         ("--network", args.network.is_some()),
+        ("--allow-loopback", args.allow_loopback),
+        ("--allow-link-local", args.allow_link_local),
+        ("--allow-proxy", args.allow_proxy),
         ("--dry-run", args.dry_run),
     ]
     .into_iter()
@@ -122,14 +139,15 @@ async fn with_api_server(args: Args, home: Contact, context: &Context) -> Outcom
         wanted: "a cluster that can be added so",
         reason: reason.into(),
     };
-    if !args.discovery_only {
-        let reason = "with an API server a cluster is managed by the instance that is created in it; add --discovery-only";
-        return Err(wrong(reason)).or_else_said(effect);
-    }
     let means = match (args.credential, args.remote_context, args.remote_kubeconfig) {
         (Some(file), _, _) => Means::Brought(file),
         (None, None, None) => {
-            let reason = "the way to it is not said; name it with --remote-context, or bring a kubeconfig with --credential";
+            let reason = match args.discovery_only {
+                true => {
+                    "the way to it is not said; name it with --remote-context, or bring a kubeconfig with --credential"
+                }
+                false => "the way to it is not said; name it with --remote-context",
+            };
             return Err(wrong(reason)).or_else_said(effect);
         }
         (None, remote, file) => Means::Reader {
@@ -150,6 +168,20 @@ async fn with_api_server(args: Args, home: Contact, context: &Context) -> Outcom
             files: false,
         },
     };
+    if !args.discovery_only {
+        let manage = ManageCluster {
+            enrol,
+            control_plane: args.control_plane_address,
+            webhook_port: args.webhook_port,
+            patience: (!args.no_wait).then_some(args.timeout),
+        };
+        if args.dry_run {
+            return contact::show(&management(&manage), context);
+        }
+        let added = manage_cluster(&manage, &mut context.job()).await;
+        added.or_else_said(effect)?;
+        return done();
+    }
     if args.dry_run {
         return contact::show(&enrolment(&enrol), context);
     }

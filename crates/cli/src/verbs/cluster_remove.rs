@@ -8,7 +8,7 @@ use super::{cluster_add::settle, contact, done};
 use crate::context::{Context, Effect, Outcome};
 use crate::parse::span;
 
-/// Remove a discovered cluster from an instance: its endpoints leave the instance's proxies.
+/// Remove a cluster from an instance: its endpoints leave the instance's proxies, and what was made there goes.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Examples:
   catamaran cluster remove cluster-2 --mesh mesh-1
@@ -21,12 +21,15 @@ pub(crate) struct Args {
     mesh: MeshName,
     #[command(flatten)]
     home: contact::Home,
-    /// The context that leads to the cluster, where the instance's reader is taken away.
+    /// The context that leads to the cluster, where what was made for the instance is taken away.
     #[arg(long, value_name = "CONTEXT")]
     remote_context: Option<String>,
     /// Another kubeconfig with that context.
     #[arg(long, value_name = "FILE")]
     remote_kubeconfig: Option<PathBuf>,
+    /// A managed cluster that does not exist any more: nothing is taken away there.
+    #[arg(long, requires = "context", conflicts_with_all = ["remote_context", "remote_kubeconfig"])]
+    gone: bool,
     /// Do not wait until the instance runs again.
     #[arg(long)]
     no_wait: bool,
@@ -47,6 +50,7 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
             cluster: args.cluster,
             home,
             remote,
+            gone: args.gone,
         };
         let forgotten = forget_cluster(&forget, &mut context.job()).await;
         forgotten.or_else_said("nothing was removed")?;

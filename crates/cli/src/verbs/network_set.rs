@@ -1,3 +1,4 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use catamaran_kubernetes::gateway::ServiceType;
@@ -16,7 +17,8 @@ use crate::parse::span;
   catamaran network set --mesh mesh-1 cluster-1=network1,gateway cluster-2=network2
   catamaran network set --mesh mesh-1 cluster-2=network2,gateway=198.18.1.2:15443
   catamaran network set --mesh mesh-1 --context one cluster-1=network1,gateway cluster-2=network2
-  catamaran network set --mesh mesh-1 --context one cluster-1=network1,gateway --service-type NodePort --dry-run")]
+  catamaran network set --mesh mesh-1 --context one cluster-1=network1,gateway --service-type NodePort --dry-run
+  catamaran network set --mesh mesh-1 --context one --remote-context three cluster-3=network3,gateway")]
 pub(crate) struct Args {
     /// The instance.
     #[arg(long)]
@@ -26,6 +28,12 @@ pub(crate) struct Args {
     settings: Vec<String>,
     #[command(flatten)]
     home: contact::Home,
+    /// The context that leads to another cluster that the instance manages, when that is among the settings.
+    #[arg(long, value_name = "CONTEXT", requires = "context")]
+    remote_context: Option<String>,
+    /// Another kubeconfig with that context.
+    #[arg(long, value_name = "FILE", requires = "context")]
+    remote_kubeconfig: Option<PathBuf>,
     /// How a gateway in a cluster with an API server is reached: LoadBalancer or NodePort.
     #[arg(long, value_name = "TYPE", default_value_t)]
     service_type: ServiceType,
@@ -73,9 +81,12 @@ async fn with_api_server(
     home: Contact,
     context: &Context,
 ) -> Outcome {
+    let remote = args.remote_context.is_some() || args.remote_kubeconfig.is_some();
+    let remote = remote.then(|| args.home.other(args.remote_context, args.remote_kubeconfig));
     let assign = AssignNetworks {
         mesh: args.mesh,
         home,
+        remote,
         settings,
         service: args.service_type,
         image: args.image,

@@ -23,7 +23,7 @@ impl Bench {
         list(&mut registry, "cluster-1", facts);
         let mut bench = Bench {
             registry,
-            places: Places::new(cluster("cluster-1")),
+            places: Places::new(cluster("cluster-1"), true),
             before: Arc::new(Snapshot::empty()),
         };
         bench.follow();

@@ -24,12 +24,9 @@ fn node(id: &str, fields: &[(&str, &str)]) -> Node {
 }
 
 fn judge(node: &Node, of: &str) -> Result<Proxy, String> {
-    let (cluster, mesh) = (
-        ClusterId::new("cluster-1").unwrap(),
-        MeshName::new("mesh-1").unwrap(),
-    );
+    let mesh = MeshName::new("mesh-1").unwrap();
     let address = "10.1.1.1:4000".parse().unwrap();
-    admit(Some(node), &peer(of), address, &cluster, &mesh).map_err(|refused| refused.to_string())
+    admit(Some(node), &peer(of), address, &mesh).map_err(|refused| refused.to_string())
 }
 
 const SLEEP: [(&str, &str); 3] = [
@@ -104,7 +101,7 @@ fn claims_that_do_not_hold_are_refused_by_name() {
             ID,
             SLEEP[1..].to_vec(),
             "default/sleep",
-            "the proxy is of cluster ;",
+            "the node's CLUSTER_ID is \"\"",
         ),
         (
             ID,

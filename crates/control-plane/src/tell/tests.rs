@@ -1,5 +1,5 @@
-use catamaran_model::{FailoverMode, ServiceAccount, Timestamp};
-use catamaran_registry::{Fact, Registry};
+use catamaran_model::{Credential, FailoverMode, Member, ServiceAccount, Timestamp};
+use catamaran_registry::{Fact, FactKey, Observed, Registry};
 use catamaran_translate::Capture;
 use catamaran_wire::discovery::DeltaDiscoveryRequest;
 use catamaran_xds::{Input, Peer, Protocol};
@@ -16,6 +16,7 @@ struct Bench {
 fn proxy(pod: &str, account: &str) -> Proxy {
     Proxy {
         node: pod.into(),
+        cluster: cluster("cluster-1"),
         workload: workload(pod),
         service_account: ServiceAccount::new(account).unwrap(),
         gateway: false,
@@ -33,7 +34,7 @@ impl Bench {
             registry: Registry::new(local.clone()),
             teller: Teller {
                 engine: Engine::new(Arc::new(Snapshot::empty())),
-                places: Places::new(local.clone()),
+                places: BTreeMap::new(),
                 revision: Arc::new(Mutex::new(Arc::from(""))),
                 streams: BTreeMap::new(),
                 shelves: BTreeMap::new(),
@@ -65,13 +66,19 @@ impl Bench {
     }
 
     fn open(&mut self, proxy: Proxy) -> Result<(StreamId, Arc<Slot>), String> {
+        let (slot, mut answer) = self.ask(proxy);
+        let answer = answer.try_recv().expect("an answer at once");
+        match answer {
+            Ok(id) => Ok((id, slot)),
+            Err(OpenError::NotNow(why) | OpenError::Never(why)) => Err(why),
+        }
+    }
+
+    fn ask(&mut self, proxy: Proxy) -> (Arc<Slot>, oneshot::Receiver<Result<StreamId, OpenError>>) {
         let slot = Arc::new(Slot::new(proxy));
-        let (reply, mut answer) = oneshot::channel();
+        let (reply, answer) = oneshot::channel();
         self.teller.handle(Order::Open(slot.clone(), reply));
-        answer
-            .try_recv()
-            .expect("an answer at once")
-            .map(|id| (id, slot))
+        (slot, answer)
     }
 
     /// What a stream finds.
@@ -418,4 +425,100 @@ proptest! {
             bench.check();
         }
     }
+}
+
+/// A proxy of the cluster that is managed beside the own one.
+fn from_afar(pod: &str, account: &str) -> Proxy {
+    Proxy {
+        cluster: cluster("cluster-3"),
+        ..proxy(pod, account)
+    }
+}
+
+fn third() -> Fact {
+    let Fact::Member(member) = member("cluster-3", Some("network3")) else {
+        unreachable!()
+    };
+    Fact::Member(Member {
+        mode: MemberMode::Managed,
+        credential: Credential::Secret("cluster-3".into()),
+        ..member
+    })
+}
+
+#[test]
+fn proxies_of_two_managed_clusters_hear_each_their_own() {
+    let mut bench = two_services();
+    bench.change(member("cluster-1", Some("network1")));
+    bench.change(third());
+    // One name in both clusters is two pods, with accounts of their own.
+    let facts = [
+        service("sleep", 80),
+        pods("sleep", &[7], None),
+        service("helloworld", 5000),
+        pods("helloworld", &[1], None),
+    ];
+    list(&mut bench.registry, "cluster-3", facts);
+    bench.publish();
+    bench.open(proxy("sleep-1", "sleep")).unwrap();
+    bench.open(from_afar("sleep-7", "sleep")).unwrap();
+    bench.open(from_afar("helloworld-1", "helloworld")).unwrap();
+    let refused = bench.open(from_afar("sleep-7", "helloworld")).err();
+    assert!(refused.unwrap().contains("runs as sleep"));
+    let mut audiences: Vec<String> = (bench.teller.streams.values())
+        .map(|stream| {
+            let (at, network) = (&stream.audience.cluster, stream.audience.network.as_ref());
+            format!("{at} {}", network.unwrap())
+        })
+        .collect();
+    audiences.sort();
+    assert_eq!(
+        audiences,
+        [
+            "cluster-1 network1",
+            "cluster-3 network3",
+            "cluster-3 network3"
+        ]
+    );
+    bench.check();
+}
+
+#[test]
+fn a_proxy_is_told_nothing_before_its_own_cluster_was_listed() {
+    let mut bench = two_services();
+    bench.change(third());
+    let (_, mut answer) = bench.ask(from_afar("sleep-7", "sleep"));
+    assert!(answer.try_recv().is_err(), "it waits");
+    // Others do not.
+    bench.open(proxy("sleep-1", "sleep")).unwrap();
+    list(&mut bench.registry, "cluster-3", [service("sleep", 80)]);
+    bench.publish();
+    for (slot, reply) in std::mem::take(&mut bench.teller.waiting) {
+        bench.teller.handle(Order::Open(slot, reply));
+    }
+    answer.try_recv().unwrap().unwrap();
+}
+
+#[test]
+fn proxies_of_a_cluster_that_is_not_managed_are_refused_and_put_out() {
+    let mut bench = two_services();
+    let (_, mut answer) = bench.ask(from_afar("sleep-7", "sleep"));
+    let refused = answer.try_recv().unwrap().unwrap_err();
+    assert_eq!(
+        refused,
+        OpenError::Never(
+            "the proxy is of cluster cluster-3; this control plane manages cluster-1: connect it to its own cluster's".into()
+        )
+    );
+    bench.change(third());
+    list(&mut bench.registry, "cluster-3", [service("sleep", 80)]);
+    bench.publish();
+    let (_, slot) = bench.open(from_afar("sleep-7", "sleep")).unwrap();
+    let (_, own) = bench.open(proxy("sleep-1", "sleep")).unwrap();
+    let gone = FactKey::Member(cluster("cluster-3"));
+    say(&mut bench.registry, "cluster-1", Observed::Delete(gone));
+    bench.publish();
+    let end = slot.take().end.unwrap();
+    assert!(end.contains("cluster-3 is not managed"), "{end}");
+    assert!(own.take().end.is_none());
 }

@@ -58,6 +58,8 @@ async fn served() -> Served {
         snapshots: seen,
         shown: ArcSwapOption::empty(),
         native: watch::Sender::new(Some(true)),
+        natives: Mutex::default(),
+        bundle: watch::Sender::new(None),
         asked: Semaphore::new(QUESTIONS),
         counted: Counted {
             injected: counter(),
@@ -264,4 +266,46 @@ async fn the_certificate_is_for_the_name_and_the_url() {
         assert_eq!(names, [NAME, host]);
         Pair::create(&names, now()).unwrap();
     }
+}
+
+#[tokio::test]
+async fn a_question_of_a_cluster_that_is_managed_from_afar_gets_its_sidecar() {
+    let served = served().await;
+    let view = |mode, network: &str| catamaran_registry::ClusterView {
+        mode,
+        network: network.parse().ok(),
+        freshness: catamaran_registry::Freshness::Fresh,
+        revision: catamaran_registry::Revision(1),
+        namespaces: Arc::default(),
+        export: None,
+        services: 0,
+        endpoints: 0,
+        held_since: None,
+    };
+    let mut snapshot = (*known()).clone();
+    let clusters = &mut snapshot.clusters;
+    clusters.insert(
+        "cluster-3".parse().unwrap(),
+        view(MemberMode::Managed, "network3"),
+    );
+    let discovered = view(MemberMode::DiscoveryOnly, "network2");
+    clusters.insert("cluster-2".parse().unwrap(), discovered);
+    served.snapshots.send(Arc::new(snapshot)).unwrap();
+    let path = "/inject/cluster/cluster-3/by/namespace";
+    let (status, body) = served.ask(path, &review().to_string()).await;
+    assert_eq!(status, 200, "{body}");
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert!(answer["response"]["patch"].is_string(), "{body}");
+    let address = Address::parse(path).unwrap();
+    let snapshot = served.shared.snapshots.borrow().clone();
+    let cluster = served.shared.cluster_of(&address, &snapshot);
+    let instance = served.shared.instance(&cluster, &snapshot).unwrap();
+    assert_eq!(instance.cluster.as_str(), "cluster-3");
+    assert_eq!(instance.network, "network3".parse().ok());
+    assert_eq!(instance.control_plane, format!("{NAME}:15012"));
+    // One that is only discovered is none of ours.
+    let path = "/inject/cluster/cluster-2/by/namespace";
+    let (_, body) = served.ask(path, &review().to_string()).await;
+    let answer: Value = serde_json::from_str(&body).unwrap();
+    assert_eq!(answer["response"]["allowed"], false, "{body}");
 }

@@ -300,7 +300,7 @@ async fn a_proxy_is_told_only_what_its_certificate_proves() {
             },
             "only eastwest-gateway in catamaran-system may be a gateway",
         ),
-        (Node::default(), "the proxy is of cluster "),
+        (Node::default(), "the node's CLUSTER_ID is"),
     ];
     for (node, why) in cases {
         let mut refused = Proxy::open(&channel, node).await;

@@ -112,6 +112,54 @@ fn a_missing_right_is_an_error_and_nodes_are_a_help() {
     );
 }
 
+/// What the manager's manifests grant; `none` leaves one kind out.
+fn manager(none: &str) -> Rights {
+    let mesh = catamaran_model::MeshName::new("mesh-1").unwrap();
+    let roles = crate::manager::manifests(&mesh, None).into_iter();
+    let rules = roles.flat_map(|role| role["rules"].as_array().cloned().unwrap_or_default());
+    let rules: Vec<Value> = rules.filter(|rule| rule["resources"][0] != none).collect();
+    let status: SubjectRulesReviewStatus = serde_json::from_value(json!({
+        "incomplete": false, "resourceRules": rules, "nonResourceRules": public(),
+    }))
+    .unwrap();
+    let mut rights = Rights {
+        role: Role::Manager,
+        ..Rights::default()
+    };
+    rights.add(&status, SpiffeId::SYSTEM_NAMESPACE);
+    rights
+}
+
+#[test]
+fn the_manager_has_just_what_it_needs() {
+    let rights = manager("");
+    assert!(rights.more.is_empty(), "{:?}", rights.more);
+    assert!(rights.missing.is_empty(), "{:?}", rights.missing);
+    let cluster = ClusterId::new("c3").unwrap();
+    assert_eq!(rights.problem(&cluster), None);
+    let lacking = manager("tokenreviews").problem(&cluster).unwrap();
+    assert_eq!(lacking.severity, Severity::Error);
+    assert!(lacking.message.contains("may not create tokenreviews"));
+    assert!(lacking.message.contains("the manager's role"));
+}
+
+#[test]
+fn what_a_manager_may_is_too_much_for_a_reader() {
+    let mut as_reader = Rights::default();
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "resourceNames": ["catamaran-ca-root-cert"], "verbs": ["patch"]});
+    as_reader.add_rule(&serde_json::from_value(rule).unwrap());
+    assert!(
+        as_reader
+            .more
+            .contains("patch configmaps catamaran-ca-root-cert")
+    );
+    // Held to one name it is a manager's; held to none it is nobody's.
+    let rule = json!({"apiGroups": [""], "resources": ["configmaps"], "verbs": ["patch"]});
+    let mut too_wide = manager("");
+    too_wide.add_rule(&serde_json::from_value(rule).unwrap());
+    assert_eq!(too_wide.more, ["patch configmaps".to_owned()].into());
+}
+
 #[test]
 fn the_reader_of_an_istio_is_warned_of_and_used() {
     let mut rules = reader();

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use catamaran_model::{MeshName, SpiffeId};
+use catamaran_model::{ClusterId, MeshName, SpiffeId};
 use k8s_openapi::api::admissionregistration::v1::MutatingWebhookConfiguration;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -43,8 +43,9 @@ pub enum Door {
     Url(String),
 }
 
-/// The object, as we apply it; `bundle` is the PEM that the API server believes.
-pub fn object(mesh: &MeshName, door: &Door, bundle: &str) -> Value {
+/// The object, as we apply it; `bundle` is the PEM that the API server believes. Of a cluster that is managed `from_afar` the
+/// address says its name, for one webhook answers for all clusters of an instance.
+pub fn object(mesh: &MeshName, from_afar: Option<&ClusterId>, door: &Door, bundle: &str) -> Value {
     let [ours, istios] = INJECTION_LABELS;
     let never: Vec<&str> = SYSTEM_NAMESPACES
         .into_iter()
@@ -58,7 +59,8 @@ pub fn object(mesh: &MeshName, door: &Door, bundle: &str) -> Value {
     let revisions = [mesh.as_str(), "default"];
     let said: Vec<&str> = YES.into_iter().chain(NO).collect();
     let hook = |name: &str, by: By, namespaces: Vec<Value>, pods: Vec<Value>| {
-        let path = format!("/inject/by/{}", by.word());
+        let cluster = from_afar.map_or(String::new(), |cluster| format!("/cluster/{cluster}"));
+        let path = format!("/inject{cluster}/by/{}", by.word());
         let mut client = match door {
             Door::Service => {
                 let namespace = SpiffeId::SYSTEM_NAMESPACE;
@@ -134,12 +136,13 @@ pub fn object(mesh: &MeshName, door: &Door, bundle: &str) -> Value {
 pub async fn put(
     access: &Access,
     mesh: &MeshName,
+    from_afar: Option<&ClusterId>,
     door: &Door,
     bundle: &str,
 ) -> Result<(), Failure> {
     let api: Api<MutatingWebhookConfiguration> = Api::all(access.client().clone());
     let params = PatchParams::apply(FIELD_MANAGER).force();
-    let (name, fields) = (name(mesh), object(mesh, door, bundle));
+    let (name, fields) = (name(mesh), object(mesh, from_afar, door, bundle));
     let patch = Patch::Apply(&fields);
     let answer = tokio::time::timeout(LIMIT, api.patch(&name, &params, &patch)).await;
     let answer = answer.map_err(|_| Failure::Slow { limit: LIMIT })?;

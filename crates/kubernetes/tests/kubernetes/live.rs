@@ -81,7 +81,7 @@ impl Live {
     pub(crate) fn of(access: Access, reads: Reads, pace: Pace) -> Live {
         let cluster = ClusterId::new("cluster-2").unwrap();
         let local = match reads {
-            Reads::DiscoveryOnly => ClusterId::new("cluster-1").unwrap(),
+            Reads::DiscoveryOnly | Reads::FromAfar => ClusterId::new("cluster-1").unwrap(),
             Reads::Managed { .. } => cluster.clone(),
         };
         let (out, changes) = mpsc::channel(1024);

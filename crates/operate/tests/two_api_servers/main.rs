@@ -353,6 +353,7 @@ async fn a_cluster_is_added_renewed_and_removed() {
         cluster: id("cluster-2"),
         home: one.contact(),
         remote: Some(one.contact()),
+        gone: false,
     };
     let wrong = forget_cluster(&forget, &mut Job::unwatched())
         .await
@@ -508,6 +509,7 @@ fn assign(home: Contact, settings: &[&str]) -> AssignNetworks {
     AssignNetworks {
         mesh: mesh(),
         home,
+        remote: None,
         settings: settings.iter().map(|text| text.parse().unwrap()).collect(),
         service: ServiceType::LoadBalancer,
         image: Some("catamaran:1".into()),

@@ -926,3 +926,115 @@ fn a_change_is_the_same_work_among_few_and_many() {
     assert_eq!(work(1), (1, 1));
     assert_eq!(work(3_000), work(1));
 }
+
+/// `mesh-1` in cluster-1, which also manages cluster-3.
+fn manages_another() -> Bench {
+    let mut bench = Bench::new();
+    bench.registry = Registry::new(cluster("cluster-1")).for_mesh("mesh-1".parse().unwrap());
+    let mut third = member("cluster-3", Some("network3"));
+    third.mode = MemberMode::Managed;
+    third.credential = Credential::Secret("cluster-3".into());
+    let members = [
+        Fact::Member(member("cluster-1", Some("network1"))),
+        Fact::Member(third),
+        Fact::Export(export("mesh-1", "cluster-1", 1)),
+    ];
+    let _ = bench.list("cluster-1", 1, with(hello([1]), members));
+    bench
+}
+
+#[test]
+fn an_instance_signs_for_every_cluster_that_it_manages() {
+    let mut bench = manages_another();
+    // Its own word there is from before a renewal, or somebody's who rules that cluster: neither is asked.
+    let old = [Fact::Export(export("mesh-1", "cluster-3", 9))];
+    let _ = bench.list("cluster-3", 1, with(hello([3]), old));
+    let snapshot = bench.registry.snapshot();
+    assert_eq!(
+        snapshot.clusters[&cluster("cluster-3")].mode,
+        MemberMode::Managed
+    );
+    let ours = vec![Fingerprint([101; 32])];
+    assert_eq!(snapshot.issuers[&cluster("cluster-3")], ours);
+    assert_eq!(
+        bench.endpoints(SERVICE),
+        "cluster-1/10.0.0.1 cluster-3/10.0.0.3"
+    );
+}
+
+#[test]
+fn each_managed_cluster_needs_a_way_to_the_others() {
+    let mut bench = manages_another();
+    let gateway = Fact::Gateway(catamaran_model::NetworkGateway {
+        name: "eastwest".into(),
+        network: None,
+        at: gateway_at("198.18.0.3"),
+    });
+    let _ = bench.list("cluster-3", 1, with(hello([3]), [gateway]));
+    let said = problems(&bench.registry.snapshot());
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].starts_with("NoGateway cluster-1:"), "{said:?}");
+}
+
+#[test]
+fn a_cluster_that_another_instance_manages_is_said() {
+    let mut bench = manages_another();
+    let other = [Fact::Export(export("mesh-3", "cluster-3", 1))];
+    let _ = bench.list("cluster-3", 1, other);
+    let said = problems(&bench.registry.snapshot());
+    assert!(
+        said.iter()
+            .any(|said| said.starts_with("DuplicateCluster cluster-3: mesh-3 says")),
+        "{said:?}"
+    );
+}
+
+#[test]
+fn a_folder_of_a_fleet_is_managed_by_its_own_instance() {
+    let mut bench = Bench::new();
+    let mut other = member("cluster-2", None);
+    other.mode = MemberMode::Managed;
+    let _ = bench.list("cluster-1", 1, [Fact::Member(other)]);
+    let _ = bench.list(
+        "cluster-2",
+        1,
+        [Fact::Export(export("mesh-2", "cluster-2", 2))],
+    );
+    let snapshot = bench.registry.snapshot();
+    assert_eq!(
+        snapshot.issuers[&cluster("cluster-2")],
+        vec![Fingerprint([102; 32])]
+    );
+}
+
+#[test]
+fn another_instance_believes_of_each_cluster_what_stands_in_it() {
+    let mut bench = Bench::new();
+    let members = [
+        Fact::Member(member("cluster-1", None)),
+        Fact::Member(member("cluster-2", None)),
+        Fact::Member(member("cluster-3", None)),
+    ];
+    let _ = bench.list("cluster-1", 1, with(hello([1]), members));
+    // One instance manages both, and says so in each.
+    let word = |of: &str| Fact::Export(export("mesh-2", of, 1));
+    // What cluster-2 says of cluster-3 counts for nothing.
+    let mut claim = export("mesh-9", "cluster-3", 1);
+    claim.intermediates = vec![Fingerprint([66; 32])];
+    let facts = [word("cluster-2"), Fact::Export(claim)];
+    let _ = bench.list("cluster-2", 1, with(hello([2]), facts));
+    let _ = bench.list("cluster-3", 1, with(hello([3]), [word("cluster-3")]));
+    let snapshot = bench.registry.snapshot();
+    for of in ["cluster-2", "cluster-3"] {
+        assert_eq!(
+            snapshot.issuers[&cluster(of)],
+            vec![Fingerprint([101; 32])],
+            "{of}"
+        );
+    }
+    assert_eq!(
+        bench.endpoints(SERVICE),
+        "cluster-1/10.0.0.1 cluster-2/10.0.0.2 cluster-3/10.0.0.3"
+    );
+    assert_eq!(problems(&snapshot), [""; 0]);
+}

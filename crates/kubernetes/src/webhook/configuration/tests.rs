@@ -9,7 +9,7 @@ fn mesh() -> MeshName {
 
 #[test]
 fn a_control_plane_that_is_away_locks_nobody_out_of_the_system() {
-    let object = object(&mesh(), &Door::Service, "PEM");
+    let object = object(&mesh(), None, &Door::Service, "PEM");
     let hooks = object["webhooks"].as_array().unwrap();
     assert_eq!(hooks.len(), 5);
     let mut names: Vec<_> = hooks
@@ -57,7 +57,7 @@ fn a_control_plane_that_is_away_locks_nobody_out_of_the_system() {
 #[test]
 fn a_control_plane_outside_is_called_by_its_url() {
     let door = Door::Url("https://127.0.0.1:15017/".into());
-    let object = object(&mesh(), &door, "PEM");
+    let object = object(&mesh(), None, &door, "PEM");
     assert_eq!(
         object["webhooks"][0]["clientConfig"],
         json!({"url": "https://127.0.0.1:15017/inject/by/revision", "caBundle": "UEVN"})
@@ -99,7 +99,7 @@ fn selects(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
 /// with the sidecar; and nobody is refused a pod for a webhook that has nothing to say about it.
 #[test]
 fn the_hooks_select_what_the_injector_injects() {
-    let object = object(&mesh(), &Door::Service, "PEM");
+    let object = object(&mesh(), None, &Door::Service, "PEM");
     let hooks = object["webhooks"].as_array().unwrap();
     let instance = Instance {
         mesh: mesh(),
@@ -190,4 +190,14 @@ fn the_hooks_select_what_the_injector_injects() {
         }
     }
     assert!(asked > 100 && asked < all, "{asked} of {all}");
+}
+
+#[test]
+fn a_cluster_that_is_managed_from_afar_says_its_name() {
+    let cluster = ClusterId::new("cluster-3").unwrap();
+    let object = object(&mesh(), Some(&cluster), &Door::Service, "PEM");
+    let path = &object["webhooks"][0]["clientConfig"]["service"]["path"];
+    assert_eq!(path, "/inject/cluster/cluster-3/by/revision");
+    let read = super::super::review::Address::parse(path.as_str().unwrap()).unwrap();
+    assert_eq!(read.cluster.as_deref(), Some("cluster-3"));
 }

@@ -166,6 +166,7 @@ pub(super) async fn two_networks(stage: &mut Stage<'_>) -> Result<(), OperateErr
             .map(|text| NetworkSetting::from_str(text))
             .collect::<Result<_, _>>()?;
         let assign = AssignNetworks {
+            remote: None,
             mesh: side.mesh.clone(),
             home: side.contact.clone(),
             settings,
