@@ -26,7 +26,7 @@ pub struct Running {
     pub phase: String,
     /// Why.
     pub because: String,
-    /// The image of its control planes.
+    /// The image of its control planes that are ready; that of its Deployment when none is.
     pub image: Option<String>,
     /// The instances beside it: cluster, name, version.
     pub peers: Vec<(String, String, Version)>,
@@ -50,10 +50,31 @@ pub async fn running(access: &Access, mesh: &MeshName) -> Result<Running, Failur
         .into_iter()
         .map(|cluster| (cluster.metadata.name.unwrap_or_default(), cluster.data))
         .collect();
-    Ok(read(&object, &export, &plain(deployment), &clusters))
+    let pods = control_planes(access, mesh).await?;
+    let deployment = plain(deployment);
+    Ok(read(&object, &export, &deployment, &pods, &clusters))
 }
 
-fn read(mesh: &Value, export: &Value, deployment: &Value, clusters: &[(String, Value)]) -> Running {
+async fn control_planes(access: &Access, mesh: &MeshName) -> Result<Vec<DynamicObject>, Failure> {
+    let selector = format!("{INSTANCE_LABEL}={mesh},app=catamaran");
+    install::list(access, "v1", "Pod", Some(NAMESPACE), &selector).await
+}
+
+/// Whether a pod serves, and will go on.
+fn stays(pod: &DynamicObject) -> bool {
+    let conditions = pod.data["status"]["conditions"].as_array();
+    let ready = (conditions.into_iter().flatten())
+        .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
+}
+
+fn read(
+    mesh: &Value,
+    export: &Value,
+    deployment: &Value,
+    pods: &[DynamicObject],
+    clusters: &[(String, Value)],
+) -> Running {
     let version = |value: &Value| Version::new(value.as_str()?).ok();
     let text = |value: &Value| value.as_str().map(printable).unwrap_or_default();
     let status = &mesh["status"];
@@ -68,7 +89,13 @@ fn read(mesh: &Value, export: &Value, deployment: &Value, clusters: &[(String, V
         .into_iter()
         .flatten()
         .find(|condition| condition["type"] == "Ready");
-    let image = &deployment["spec"]["template"]["spec"]["containers"][0]["image"];
+    // A version that does not come up stands in the Deployment, and what one would go back to in the pods.
+    let pod = pods.iter().find(|pod| stays(pod));
+    let spec = pod.map_or(
+        &deployment["spec"]["template"]["spec"],
+        |pod| &pod.data["spec"],
+    );
+    let image = &spec["containers"][0]["image"];
     let peer = |(cluster, object): &(String, Value)| {
         let status = &object["status"];
         Some((
@@ -95,19 +122,13 @@ pub async fn ready_versions(
     access: &Access,
     mesh: &MeshName,
 ) -> Result<BTreeSet<Version>, Failure> {
-    let selector = format!("{INSTANCE_LABEL}={mesh},app=catamaran");
-    let pods = install::list(access, "v1", "Pod", Some(NAMESPACE), &selector).await?;
-    let version = |pod: DynamicObject| {
-        let conditions = pod.data["status"]["conditions"].as_array();
-        let ready = conditions
-            .into_iter()
-            .flatten()
-            .any(|condition| condition["type"] == "Ready" && condition["status"] == "True");
-        let stays = ready && pod.metadata.deletion_timestamp.is_none();
-        let labels = pod.metadata.labels.unwrap_or_default();
-        Version::new(labels.get(VERSION_LABEL).filter(|_| stays)?).ok()
+    let pods = control_planes(access, mesh).await?;
+    let version = |pod: &DynamicObject| {
+        let labels = pod.metadata.labels.as_ref()?;
+        Version::new(labels.get(VERSION_LABEL)?).ok()
     };
-    Ok(pods.into_iter().filter_map(version).collect())
+    let stay = pods.iter().filter(|pod| stays(pod));
+    Ok(stay.filter_map(version).collect())
 }
 
 /// The sidecars of a cluster.
@@ -174,7 +195,7 @@ mod tests {
         let mesh = json!({"status": {"phase": "Updating", "versions": ["0.1.0", "0.2.0"], "conditions": [
             {"type": "Other", "message": "x"}, {"type": "Ready", "message": "on its way"}]}});
         let export = json!({"spec": {"version": "0.1.0"}});
-        let image = json!({"spec": {"template": {"spec": {"containers": [{"image": "c:1"}]}}}});
+        let image = json!({"spec": {"template": {"spec": {"containers": [{"image": "c:typo"}]}}}});
         let clusters = [
             ("cluster-1".to_owned(), json!({"status": {}})),
             (
@@ -182,7 +203,7 @@ mod tests {
                 json!({"status": {"mesh": "mesh-2", "version": "0.3.0"}}),
             ),
         ];
-        let seen = read(&mesh, &export, &image, &clusters);
+        let seen = read(&mesh, &export, &image, &[], &clusters);
         assert_eq!(
             seen.versions,
             [version("0.1.0"), version("0.2.0")].into_iter().collect()
@@ -191,14 +212,28 @@ mod tests {
             (seen.phase.as_str(), seen.because.as_str()),
             ("Updating", "on its way")
         );
-        assert_eq!(seen.image.as_deref(), Some("c:1"));
+        assert_eq!(seen.image.as_deref(), Some("c:typo"));
         let peer = ("cluster-2".into(), "mesh-2".into(), version("0.3.0"));
         assert_eq!(seen.peers, [peer]);
         // One that has not said anything yet was told of before, or never.
-        let seen = read(&Value::Null, &export, &image, &[]);
+        let seen = read(&Value::Null, &export, &image, &[], &[]);
         assert_eq!(seen.versions, [version("0.1.0")].into_iter().collect());
-        let seen = read(&Value::Null, &Value::Null, &Value::Null, &[]);
+        let seen = read(&Value::Null, &Value::Null, &Value::Null, &[], &[]);
         assert_eq!(seen, Running::default());
+        // The way back leads to what runs, not to what does not come up.
+        let pod = |image: &str, ready: &str| -> DynamicObject {
+            let pod = json!({
+                "metadata": {"name": image}, "spec": {"containers": [{"image": image}]},
+                "status": {"conditions": [{"type": "Ready", "status": ready}]},
+            });
+            serde_json::from_value(pod).unwrap()
+        };
+        let mut going = pod("c:0", "True");
+        going.metadata.deletion_timestamp =
+            serde_json::from_value(json!("2026-11-24T00:00:00Z")).unwrap();
+        let pods = [going, pod("c:typo", "False"), pod("c:1", "True")];
+        let seen = read(&Value::Null, &export, &image, &pods, &[]);
+        assert_eq!(seen.image.as_deref(), Some("c:1"));
     }
 
     #[test]
