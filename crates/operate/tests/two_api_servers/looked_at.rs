@@ -199,6 +199,17 @@ async fn what_objects_say_is_shown_and_checked_and_a_silent_side_costs_only_its_
     assert!(context_proxies(&both).await.unwrap().rows.is_empty());
     assert!(context_trust(&both, None).await.unwrap().silent.len() >= 2);
 
+    // Nobody's Secret was read for it, and nothing was written.
+    for server in [&one, &two] {
+        let asked = server.by_us();
+        assert!(!asked.is_empty());
+        for event in asked {
+            let (verb, what) = (&event["verb"], &event["objectRef"]["resource"]);
+            assert!(what != "secrets", "{event}");
+            assert!(verb == "get" || verb == "list", "{event}");
+        }
+    }
+
     // One cluster under two contexts is a mistake; a side that is silent is not.
     let twice = context_status(&[one.contact(), one.contact()])
         .await
