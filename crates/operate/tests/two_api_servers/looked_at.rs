@@ -71,7 +71,14 @@ async fn what_objects_say_is_shown_and_checked_and_a_silent_side_costs_only_its_
     ));
     one.apply(&export(1, ROOTS[0]));
     two.apply(&export(2, ROOTS[1]));
-    let both = [one.contact(), two.contact()];
+    // Of a cluster that is gone the kubeconfig is still there.
+    let file = one.path().join("two.kubeconfig");
+    std::fs::copy(two.file(), &file).unwrap();
+    let there = Contact {
+        files: vec![file],
+        context: Some("look-2".into()),
+    };
+    let both = [one.contact(), there];
 
     // Control planes are nowhere: their instances are there, and do not answer.
     let heard = context_meshes(&both).await.unwrap();
@@ -191,6 +198,17 @@ async fn what_objects_say_is_shown_and_checked_and_a_silent_side_costs_only_its_
     );
     assert!(context_proxies(&both).await.unwrap().rows.is_empty());
     assert!(context_trust(&both, None).await.unwrap().silent.len() >= 2);
+
+    // Nobody's Secret was read for it, and nothing was written.
+    for server in [&one, &two] {
+        let asked = server.by_us();
+        assert!(!asked.is_empty());
+        for event in asked {
+            let (verb, what) = (&event["verb"], &event["objectRef"]["resource"]);
+            assert!(what != "secrets", "{event}");
+            assert!(verb == "get" || verb == "list", "{event}");
+        }
+    }
 
     // One cluster under two contexts is a mistake; a side that is silent is not.
     let twice = context_status(&[one.contact(), one.contact()])

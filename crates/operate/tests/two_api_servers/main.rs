@@ -125,12 +125,24 @@ impl Server {
 
     /// What somebody asked for, as the API server wrote it down.
     fn audit(&self, user: &str) -> Vec<Value> {
-        let text = std::fs::read_to_string(self.path().join("audit.log")).unwrap();
-        let events = text
-            .lines()
-            .filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let mut events = self.audited();
+        events.retain(|event| event["user"]["username"] == user);
         events
-            .filter(|event| event["user"]["username"] == user)
+    }
+
+    /// What this program itself asked for, and not kubectl or the cluster.
+    fn by_us(&self) -> Vec<Value> {
+        let ours = |agent: &str| agent.starts_with("catamaran/");
+        let mut events = self.audited();
+        events.retain(|event| event["userAgent"].as_str().is_some_and(ours));
+        events
+    }
+
+    fn audited(&self) -> Vec<Value> {
+        let text = std::fs::read_to_string(self.path().join("audit.log")).unwrap();
+        let events = text.lines();
+        events
+            .filter_map(|line| serde_json::from_str::<Value>(line).ok())
             .collect()
     }
 }
