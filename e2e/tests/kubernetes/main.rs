@@ -309,6 +309,8 @@ fn it_may_do_little(cluster: &Cluster) {
     for no in [
         "list secrets -A",
         "get secrets -n default",
+        "create secrets -n default",
+        "delete secrets -n catamaran-system",
         "patch configmap/other -n default",
         "delete configmap/catamaran-ca-root-cert -n default",
         "patch meshes.catamaran.dev/mesh-1 -n catamaran-system",
