@@ -60,7 +60,7 @@ mod version;
     version = catamaran_operate::OUR_VERSION,
     arg_required_else_help = true,
     subcommand_required = true,
-    after_help = "Start here:\n  catamaran demo                 the five steps on this machine\n  catamaran check --fleet DIR    what holds, and what does not\n\nExit codes: 0 ok · 1 failed · 2 usage · 3 something does not hold · 4 warnings with --strict · 5 no answer · 6 too slow"
+    after_help = "Start here:\n  catamaran demo                 the five steps on this machine\n  catamaran demo --context A --context B    the same on two Kubernetes clusters\n  catamaran check --fleet DIR    what holds, and what does not\n\nExit codes: 0 ok · 1 failed · 2 usage · 3 something does not hold · 4 warnings with --strict · 5 no answer · 6 too slow"
 )]
 pub(crate) struct Cli {
     #[command(flatten)]

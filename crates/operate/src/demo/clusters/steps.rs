@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 
 use super::{NAMESPACE, PATIENCE, Side, Stage};
 use crate::demo::deploy::{CLUSTER_1, CLUSTER_2, Manifest};
-use crate::demo::stage::{not_held, remarks};
+use crate::demo::stage::not_held;
 use crate::{
     AssignNetworks, EnrolCluster, InstallMesh, Job, Means, NetworkSetting, OperateError,
     ROLLOUT_PATIENCE, RootFrom, assign_networks, enrol_cluster, install_mesh, wait,
@@ -177,10 +177,13 @@ pub(super) async fn two_networks(stage: &mut Stage<'_>) -> Result<(), OperateErr
         };
         let mut inner = Job::unwatched();
         assign_networks(&assign, &mut inner).await?;
-        let address = inner.steps().last().map(|_| remarks(&inner));
-        stage
-            .job
-            .note(format!("{}: {}", side.mesh, address.unwrap_or_default()));
+        // What the wait for the gateway ended with is where it is.
+        let at = inner.steps().last().and_then(|step| step.notes.first());
+        let at = at.map_or_else(String::new, |note| format!(" at {}", note.text));
+        stage.job.note(format!(
+            "{}: {} in {}, with a gateway{at}",
+            side.mesh, side.cluster, side.network
+        ));
     }
     for (own, other) in [(0, 1), (1, 0)] {
         let (side, cluster) = (stage.sides[own].clone(), stage.sides[other].cluster.clone());
