@@ -50,7 +50,10 @@ pub(crate) fn short(points: &[Value]) -> String {
                 per_minute(server)
             );
             rows.push(vec![
-                format!("idle, at the {} API server", plain(&server["server"])),
+                format!(
+                    "idle, API server of the {} cluster",
+                    plain(&server["server"])
+                ),
                 row,
             ]);
         }
@@ -60,7 +63,7 @@ pub(crate) fn short(points: &[Value]) -> String {
         .max();
     for change in of(points, "change").filter(|point| point["proxies"].as_u64() == most) {
         let what = format!(
-            "change in the {} API server to the last ACK, {} proxies, {} told: p50 / p99",
+            "change at the API server of the {} cluster to the last ACK, {} proxies, {} told: p50 / p99",
             plain(&change["cluster"]),
             change["proxies"],
             change["told"]
