@@ -27,6 +27,9 @@ Usage: cargo xtask COMMAND [ARGS]
   bench control-plane [ARGS]
                  what the control plane costs, by services and by proxies (try: --help); --write puts the tables into
                  README.md and docs/performance/control-plane.md; --profile NAME builds with another profile
+  bench kubernetes [ARGS]
+                 what it costs on real API servers: starts, memory, requests, a change to the last ACK (try: --help); --write puts the
+                 tables into README.md and docs/performance/kubernetes.md; --profile NAME builds with another profile
   envoy          fetch the Envoy that tests and benchmarks compare with, and print its path
   cluster ..     real Kubernetes clusters on this machine, for tests (try: cluster --help)
   image [NAME..] images for them as OCI archives in target/images, without a Docker engine: pause, curl, catamaran (--binary FILE);
@@ -50,6 +53,7 @@ fn main() -> ExitCode {
         },
         ["fuzz", ..] => fuzz::run(&words[1..]),
         ["bench", "control-plane", ..] => bench_control_plane::run(&args[2..]),
+        ["bench", "kubernetes", ..] => bench_control_plane::on_kubernetes(&args[2..]),
         ["bench", ..] => bench::proxies(&args[1..]),
         ["envoy"] => envoy::ready().map(|path| {
             println!("{}", path.display());

@@ -4,7 +4,7 @@
 use std::fs::File;
 use std::io::Write;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use catamaran_bench::proxy::{Certificates, Machine, Plan, Programs, Record, Row, run};
@@ -150,38 +150,21 @@ fn line(record: &Record) -> String {
 
 /// Under what conditions the figures came to be.
 fn facts(machine: &Machine, plan: &Plan, seconds: f64) -> String {
-    let said = |program: &PathBuf, args: &[&str]| {
-        let output = Command::new(program).args(args).output().ok();
-        output
-            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-            .unwrap_or_default()
-    };
-    let envoy = said(&plan.programs.envoy, &["--version"]);
+    let envoy = Machine::said(&plan.programs.envoy, &["--version"]);
     // `envoy  version: COMMIT/1.40.0/Clean/RELEASE/BoringSSL`
     let envoy = envoy
         .split_once("version:")
         .and_then(|(_, build)| build.split('/').nth(1))
         .unwrap_or("?");
-    let commit = said(
-        &"git".into(),
-        &["describe", "--always", "--dirty", "--abbrev=10"],
-    );
+    let commit = Machine::commit();
     format!(
         "{} rounds of {seconds} s, {}. {} cores of {}, {} GiB, Linux {}. Envoy {envoy}, Catamaran at commit {commit}. \
          One worker each, TLS 1.3, X25519, P-256 keys.\n",
         plan.rounds,
-        date(),
+        Machine::date(),
         machine.cores,
         machine.processor,
         machine.memory,
         machine.kernel,
     )
-}
-
-/// The day, from the system's own program: nothing else here needs a calendar.
-fn date() -> String {
-    let output = Command::new("date").arg("+%F").output().ok();
-    output
-        .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
-        .unwrap_or_default()
 }

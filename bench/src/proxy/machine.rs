@@ -1,7 +1,9 @@
 //! The machine it runs on: which cores, how busy, and what it is.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::net::SocketAddr;
+use std::process::Command;
 use std::time::Duration;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -42,6 +44,24 @@ impl Machine {
             kernel: text("/proc/sys/kernel/osrelease").trim().to_owned(),
             memory: memory.unwrap_or_default() >> 20,
         }
+    }
+
+    /// The day, from the system's own program: nothing else here needs a calendar.
+    pub fn date() -> String {
+        Machine::said("date", &["+%F"])
+    }
+
+    /// What is measured, as git calls it.
+    pub fn commit() -> String {
+        Machine::said("git", &["describe", "--always", "--dirty", "--abbrev=10"])
+    }
+
+    /// What a program prints; nothing when it cannot be asked.
+    pub fn said(program: impl AsRef<OsStr>, args: &[&str]) -> String {
+        let output = Command::new(program).args(args).output().ok();
+        output
+            .map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned())
+            .unwrap_or_default()
     }
 
     /// Puts this process and what it starts ahead of the machine's other work, as root: a scheduling group of its own, with a

@@ -7,8 +7,6 @@
 //! CPU is the control plane's own, from the system, less what it uses when nothing happens; it is what to compare. Times depend
 //! on what else the machine does. Nothing here is asserted.
 
-mod caller;
-mod plane;
 mod storm;
 mod table;
 mod world;
@@ -18,16 +16,16 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
+use catamaran_bench::control_plane::caller::{self, Caller, Cold, FEW, Lookout, PATIENCE, Wants};
+use catamaran_bench::control_plane::figures::{millis, percentile, round};
+use catamaran_bench::control_plane::{Plane, free_memory};
 use catamaran_identity::Credentials;
 use catamaran_xds::TypeUrlKind;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use caller::{Caller, Cold, Lookout, Wants};
-use plane::Plane;
 use storm::Storm;
 use world::World;
 
@@ -44,12 +42,8 @@ Usage: bench-control-plane BINARY [--services 100,1000,5000] [--proxies 10,200,1
 Each point is a line of JSON on the standard error as it comes, and a row of the table on the standard output at the end.
 ";
 
-/// Services that a proxy asks for in scope `some`.
-const FEW: usize = 20;
 /// Proxies that ask for the service that changes, in scope `some`.
 const CONCERNED: usize = 10;
-/// Proxies that connect at the same time.
-const AT_ONCE: usize = 8;
 /// Proxies that are measured coming cold, one after the other.
 const COLD: usize = 5;
 /// As long as the control plane's slowest habit, so that an idle window has one of each.
@@ -62,8 +56,6 @@ const UNSEEN: Duration = Duration::from_millis(500);
 const SPARE: u64 = 1 << 30;
 /// What both sides of a connected proxy take at most, in bytes, and of each service that it asks for.
 const OF_A_PROXY: (u64, u64) = (512 << 10, 256);
-/// Only what hangs takes so long.
-const PATIENCE: Duration = Duration::from_secs(300);
 
 struct Settings {
     binary: PathBuf,
@@ -175,7 +167,7 @@ impl Settings {
             Scope::All => services,
         };
         let needed = more as u64 * (OF_A_PROXY.0 + OF_A_PROXY.1 * asked as u64) + SPARE;
-        let free = plane::free_memory()?;
+        let free = free_memory()?;
         Ok((free < needed).then(|| {
             let mib = |bytes: u64| bytes >> 20;
             format!(
@@ -192,12 +184,8 @@ fn wants(scope: Scope, services: usize, n: usize, all: &Arc<Wants>) -> Arc<Wants
     if scope == Scope::All {
         return all.clone();
     }
-    // Service 0 is the one that changes. The others are spread so that each is wanted about as often.
-    let others = services - 1;
-    let first = if n < CONCERNED { vec![0] } else { Vec::new() };
-    let step = (0..FEW.min(others)).map(|k| 1 + (n * 7 + k * (others / FEW).max(1)) % others);
-    let chosen: Vec<usize> = first.into_iter().chain(step).take(FEW).collect();
-    Arc::new(Wants::some(&chosen))
+    // Service 0 is the one that changes.
+    Arc::new(Wants::few(services, n, CONCERNED))
 }
 
 async fn run(
@@ -208,7 +196,7 @@ async fn run(
     let mut points = Vec::new();
     let most = settings.proxies.last().copied().unwrap_or(0);
     let world = World::new(services, most + COLD)?;
-    let mut plane = Plane::start(&settings.binary, &world)?;
+    let mut plane = Plane::start(&mut world.command(&settings.binary), world.socket())?;
     let clock = Arc::new(rustls::time_provider::DefaultTimeProvider);
     let credentials = Arc::new(Credentials::new(world.holding()?, clock));
     let (lookout, mut finds) = Lookout::new();
@@ -216,7 +204,7 @@ async fn run(
     let mut callers: Vec<Caller> = Vec::new();
     let mut change = 0;
     sleep(IDLE).await;
-    let empty = plane.memory()?;
+    let empty = plane.memory()?.anonymous;
     let address = plane.address;
     // Memory and proxies of the point before: what they took once is not counted again.
     let (mut memory_before, mut proxies_before) = (empty, 0);
@@ -235,24 +223,11 @@ async fn run(
             async move { caller::connect(address, &credentials, n, wants, lookout).await }
         };
         let begin = Instant::now();
-        let mut waiting = callers.len()..*count;
-        let mut coming = JoinSet::new();
-        let joined = waiting.len();
-        loop {
-            while coming.len() < AT_ONCE
-                && let Some(n) = waiting.next()
-            {
-                coming.spawn(connect(n));
-            }
-            let come = timeout(PATIENCE, coming.join_next()).await;
-            match come.context("proxies do not get their configuration")? {
-                Some(caller) => callers.push(caller??),
-                None => break,
-            }
-        }
+        let joined = count - callers.len();
+        callers.extend(caller::connect_all(callers.len()..*count, connect).await?);
         let joining = begin.elapsed();
         sleep(Duration::from_secs(1)).await;
-        let memory = plane.memory()?;
+        let memory = plane.memory()?.anonymous;
 
         let mut cold: Vec<Cold> = Vec::new();
         let before = plane.cpu()?;
@@ -375,33 +350,12 @@ async fn one_change(
         .with_context(|| format!("change {change}"))
 }
 
-/// Waits until so many proxies have accepted what is looked for; when each did, in order.
+/// Waits until so many proxies have accepted what is looked for; how long after the beginning each did, in order.
 async fn found_by(
     many: usize,
     begin: Instant,
     finds: &mut mpsc::UnboundedReceiver<Instant>,
 ) -> Result<Vec<Duration>> {
-    let mut times = Vec::with_capacity(many);
-    while times.len() < many {
-        let found = timeout(PATIENCE, finds.recv()).await;
-        let found =
-            found.with_context(|| format!("{} of {many} proxies were told", times.len()))?;
-        times.push(found.context("all callers are gone")? - begin);
-    }
-    times.sort_unstable();
-    Ok(times)
-}
-
-/// Of times in order.
-fn percentile(times: &[Duration], percent: usize) -> Option<f64> {
-    let at = (times.len() * percent).div_ceil(100).max(1) - 1;
-    times.get(at).map(|time| millis(*time))
-}
-
-fn millis(time: Duration) -> f64 {
-    round(time.as_secs_f64() * 1000.0)
-}
-
-fn round(value: f64) -> f64 {
-    (value * 100.0).round() / 100.0
+    let found = caller::found_by(many, finds).await?;
+    Ok(found.into_iter().map(|at| at - begin).collect())
 }

@@ -4,6 +4,10 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use catamaran_bench::control_plane::Plane;
+use catamaran_bench::control_plane::caller::{self, AT_ONCE, Caller, Lookout, PATIENCE, Wants};
+use catamaran_bench::control_plane::figures::{millis, round};
+use catamaran_bench::control_plane::names;
 use catamaran_identity::Credentials;
 use catamaran_xds::TypeUrlKind;
 use serde_json::{Value, json};
@@ -11,10 +15,8 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use crate::caller::{self, Caller, Lookout, Wants};
-use crate::plane::Plane;
 use crate::world::{self, World};
-use crate::{AT_ONCE, PATIENCE, found_by, millis, one_change, round};
+use crate::{found_by, one_change};
 
 /// New services, one after the other.
 const NEW: usize = 3;
@@ -185,7 +187,7 @@ impl Storm<'_> {
             let (counts, used) = (self.plane.counts()?, self.plane.cpu()?);
             while self.finds.try_recv().is_ok() {}
             self.lookout
-                .look_for(TypeUrlKind::Cluster, &world::resource(n));
+                .look_for(TypeUrlKind::Cluster, &names::resource(n));
             let begin = Instant::now();
             self.world.add(n)?;
             let times = found_by(all, begin, self.finds).await?;

@@ -2,8 +2,10 @@
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use anyhow::{Context, Result};
+use catamaran_bench::control_plane::names::{ACCOUNT, PORT, caller, service};
 use catamaran_identity::{CaCerts, Holding, Issuer, Root};
 use catamaran_local::fleet::{ClusterDir, FleetDir, Isolation};
 use catamaran_local::{atomic, write};
@@ -16,10 +18,6 @@ use serde_json::{Value, json};
 
 /// Documents in one file: less than a file may have, and small enough to be read.
 const BUNDLE: usize = 400;
-/// The port of every service.
-pub(crate) const PORT: u16 = 5000;
-/// Whom every simulated proxy is.
-const ACCOUNT: &str = "caller";
 
 /// A fleet, and who may sign in it.
 pub(crate) struct World {
@@ -78,9 +76,15 @@ impl World {
         Ok(world)
     }
 
-    /// The fleet's folder.
-    pub(crate) fn path(&self) -> &Path {
-        self.folder.path()
+    /// How its control plane is started.
+    pub(crate) fn command(&self, binary: &Path) -> Command {
+        let mut command = Command::new(binary);
+        command
+            .arg("control-plane")
+            .args(["--cluster", "cluster-1", "--mesh", "mesh-1"])
+            .arg("--fleet")
+            .arg(self.folder.path());
+        command
     }
 
     /// Where the control plane answers people.
@@ -160,21 +164,6 @@ impl World {
 /// An address that no pod had before, for change `n` of many to all services.
 pub(crate) fn other(n: usize) -> String {
     address(221, n)
-}
-
-/// The name of service `n`.
-fn service(n: usize) -> String {
-    format!("service-{n:05}")
-}
-
-/// The name of the cluster of service `n`.
-pub(crate) fn resource(n: usize) -> String {
-    format!("outbound|{PORT}||{}.default.svc.cluster.local", service(n))
-}
-
-/// The name of the pod of proxy `n`.
-pub(crate) fn caller(n: usize) -> String {
-    format!("caller-{n}")
 }
 
 /// The address of one of the two pods of service `n`.

@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
+use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -18,16 +19,26 @@ use catamaran_wire::discovery::{DeltaDiscoveryRequest, DeltaDiscoveryResponse};
 use catamaran_xds::TypeUrlKind;
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 
-use crate::world::{PORT, caller, resource};
+use super::names::{self, PORT, resource};
 
 const DELTA: &str = "https://control-plane/envoy.service.discovery.v3.AggregatedDiscoveryService/DeltaAggregatedResources";
 /// Windows so large that no caller ever makes the control plane wait.
 const WINDOW: u32 = 1 << 30;
 
+/// Services that a proxy asks for which does not want all of them.
+pub const FEW: usize = 20;
+/// Proxies that connect at the same time.
+pub const AT_ONCE: usize = 8;
+/// Only what hangs takes so long.
+pub const PATIENCE: Duration = Duration::from_secs(300);
+
 /// What a caller wants, ready to be sent.
-pub(crate) struct Wants {
+#[derive(Debug)]
+pub struct Wants {
     /// Asked at once, the first with the node.
     first: Vec<(TypeUrlKind, Vec<String>)>,
     /// Asked when something of the kind came, as proxies do.
@@ -39,11 +50,11 @@ pub(crate) struct Wants {
 }
 
 /// Versions of resources by name, of each kind.
-pub(crate) type Versions = BTreeMap<TypeUrlKind, BTreeMap<String, String>>;
+pub type Versions = BTreeMap<TypeUrlKind, BTreeMap<String, String>>;
 
 impl Wants {
     /// Everything, as our sidecar asks: kinds as a whole, endpoints and routes by name.
-    pub(crate) fn all(services: usize) -> Wants {
+    pub fn all(services: usize) -> Wants {
         let names: Vec<String> = (0..services).map(resource).collect();
         let first = [
             TypeUrlKind::Issuers,
@@ -74,7 +85,7 @@ impl Wants {
     }
 
     /// Everything, by one who holds this of it, and who says so: nothing needs to come.
-    pub(crate) fn again(services: usize, held: Versions) -> Wants {
+    pub fn again(services: usize, held: Versions) -> Wants {
         let names: Vec<String> = (0..services).map(resource).collect();
         let mut wants = Wants::all(services);
         wants.first.push((TypeUrlKind::Endpoints, names));
@@ -87,8 +98,19 @@ impl Wants {
         wants
     }
 
+    /// What proxy `n` asks for which wants few of all `services`; the first `told` of them want service 0.
+    ///
+    /// The others are spread so that each is wanted about as often.
+    pub fn few(services: usize, n: usize, told: usize) -> Wants {
+        let others = services - 1;
+        let first = if n < told { vec![0] } else { Vec::new() };
+        let step = (0..FEW.min(others)).map(|k| 1 + (n * 7 + k * (others / FEW).max(1)) % others);
+        let chosen: Vec<usize> = first.into_iter().chain(step).take(FEW).collect();
+        Wants::some(&chosen)
+    }
+
     /// The clusters and endpoints of these services, and the one listener that connections come in by.
-    pub(crate) fn some(services: &[usize]) -> Wants {
+    pub fn some(services: &[usize]) -> Wants {
         let names: Vec<String> = services.iter().map(|n| resource(*n)).collect();
         Wants {
             first: vec![
@@ -108,8 +130,8 @@ impl Wants {
 }
 
 /// Which change callers look for, and where they say that they have accepted it.
-#[derive(Clone)]
-pub(crate) struct Lookout {
+#[derive(Debug, Clone)]
+pub struct Lookout {
     /// Bytes that only the present change has.
     needle: Arc<Mutex<Option<(TypeUrlKind, Bytes)>>>,
     found: mpsc::UnboundedSender<Instant>,
@@ -117,14 +139,14 @@ pub(crate) struct Lookout {
 
 impl Lookout {
     /// One that looks for nothing yet.
-    pub(crate) fn new() -> (Lookout, mpsc::UnboundedReceiver<Instant>) {
+    pub fn new() -> (Lookout, mpsc::UnboundedReceiver<Instant>) {
         let (found, finds) = mpsc::unbounded_channel();
         let needle = Arc::default();
         (Lookout { needle, found }, finds)
     }
 
     /// From now on callers look for this.
-    pub(crate) fn look_for(&self, kind: TypeUrlKind, needle: &str) {
+    pub fn look_for(&self, kind: TypeUrlKind, needle: &str) {
         *self.needle.lock().unwrap_or_else(PoisonError::into_inner) =
             Some((kind, Bytes::copy_from_slice(needle.as_bytes())));
     }
@@ -139,16 +161,18 @@ impl Lookout {
 
 /// How a caller came by its whole configuration.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Cold {
+pub struct Cold {
     /// From the call of `connect` to the ACK of the last kind.
-    pub(crate) time: Duration,
+    pub time: Duration,
     /// Bytes of the responses, before TLS.
-    pub(crate) bytes: u64,
+    pub bytes: u64,
 }
 
 /// A caller that holds everything it wants, and accepts what comes until it is dropped.
-pub(crate) struct Caller {
-    pub(crate) cold: Cold,
+#[derive(Debug)]
+pub struct Caller {
+    /// How it came by it.
+    pub cold: Cold,
     task: tokio::task::JoinHandle<()>,
     connection: tokio::task::JoinHandle<()>,
 }
@@ -173,7 +197,10 @@ struct Live {
 }
 
 /// Connects as the proxy of pod `n` and waits until it has all that it wants.
-pub(crate) async fn connect(
+///
+/// # Errors
+/// When the connection or its stream ends.
+pub async fn connect(
     address: SocketAddr,
     credentials: &Credentials,
     n: usize,
@@ -201,8 +228,56 @@ pub(crate) async fn connect(
     })
 }
 
+/// Connects all of them, a few at a time.
+///
+/// # Errors
+/// When one of them does not get what it wants.
+pub async fn connect_all<F>(
+    mut waiting: Range<usize>,
+    connect: impl Fn(usize) -> F,
+) -> Result<Vec<Caller>>
+where
+    F: Future<Output = Result<Caller>> + Send + 'static,
+{
+    let (mut callers, mut coming) = (Vec::new(), JoinSet::new());
+    loop {
+        while coming.len() < AT_ONCE
+            && let Some(n) = waiting.next()
+        {
+            coming.spawn(connect(n));
+        }
+        let come = timeout(PATIENCE, coming.join_next()).await;
+        match come.context("proxies do not get their configuration")? {
+            Some(caller) => callers.push(caller??),
+            None => return Ok(callers),
+        }
+    }
+}
+
+/// Waits until so many proxies have accepted what is looked for; when each did, in order.
+///
+/// # Errors
+/// When too few have for long.
+pub async fn found_by(
+    many: usize,
+    finds: &mut mpsc::UnboundedReceiver<Instant>,
+) -> Result<Vec<Instant>> {
+    let mut times = Vec::with_capacity(many);
+    while times.len() < many {
+        let found = timeout(PATIENCE, finds.recv()).await;
+        let found =
+            found.with_context(|| format!("{} of {many} proxies were told", times.len()))?;
+        times.push(found.context("all callers are gone")?);
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
 /// The versions of everything that a cold proxy is given.
-pub(crate) async fn learn(
+///
+/// # Errors
+/// When the connection or its stream ends.
+pub async fn learn(
     address: SocketAddr,
     credentials: &Credentials,
     wants: Wants,
@@ -347,7 +422,7 @@ fn node(n: usize) -> Node {
     Node {
         id: format!(
             "sidecar~10.200.0.1~{}.default~default.svc.cluster.local",
-            caller(n)
+            names::caller(n)
         ),
         metadata: Some(metadata.into_iter().collect()),
         user_agent_name: "catamaran-proxy".into(),
