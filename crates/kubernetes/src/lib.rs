@@ -27,6 +27,7 @@ pub mod inject;
 pub mod install;
 mod join;
 pub mod kubeconfig;
+pub mod lease;
 pub mod manifest;
 pub mod reader;
 pub mod remote;
