@@ -19,13 +19,17 @@ mod config;
 #[cfg(test)]
 mod fixture;
 mod keeper;
+mod lead;
+mod notices;
 mod own_cluster;
 mod places;
 mod proxy;
+mod replicas;
 mod saved;
 mod serving;
 mod status;
 mod tell;
+mod troubles;
 mod watches;
 mod webhook;
 
@@ -34,10 +38,12 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use catamaran_kubernetes::beats::Replica;
 use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::lease;
 use catamaran_kubernetes::review::Reviewer;
-use catamaran_local::fleet::{FleetDir, Isolation};
-use catamaran_model::{ClusterId, Timestamp};
+use catamaran_local::fleet::{ClusterDir, FleetDir, Isolation};
+use catamaran_model::{ClusterId, MeshName, Timestamp};
 use catamaran_process::http::Listener;
 use catamaran_process::{End, Process, now_millis};
 use catamaran_registry::{Freshness, Registry};
@@ -185,13 +191,30 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         ),
     );
 
+    let writing = match &found.own {
+        Own::Folder(_) => None,
+        Own::Server {
+            access, replica, ..
+        } => {
+            let writing = Writing::start(access, replica.clone(), &config.mesh, process);
+            Some(writing)
+        }
+    };
+    let into = match (&found.own, &writing) {
+        (Own::Server { access, .. }, Some(writing)) => {
+            let (lead, replicas) = (writing.lead.clone(), writing.replicas.clone());
+            status::Into::server(access.clone(), lead, replicas)
+        }
+        (Own::Folder(dir), _) => status::Into::Folder(dir.clone()),
+        (Own::Server { .. }, None) => unreachable!("who has an API server stands for its lease"),
+    };
     let exporting = Arc::default();
     status::keep_exported(
         status::Exporter {
-            into: found.into,
+            into,
             cluster: config.cluster.clone(),
             uid: found.uid.map_or_else(
-                || status::Uid::Heard(kept.health.clone()),
+                || status::Uid::Heard(kept.health.clone(), config.cluster.clone()),
                 status::Uid::Said,
             ),
             version: config.version.clone(),
@@ -203,20 +226,21 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         now,
     );
     open_when_known(&kept, &config, process);
-    if let (Some((hook, injection)), Some((access, _))) = (injecting, &found.reviewed) {
+    if let (Some((hook, injection)), Own::Server { access, .. }, Some(writing)) =
+        (injecting, &found.own, &writing)
+    {
         let whose = (config.mesh.clone(), config.cluster.clone());
         let snapshots = kept.snapshots.clone();
         webhook::start(
             hook,
             injection,
-            access.clone(),
+            (access.clone(), writing.lead.clone()),
             whose,
             snapshots,
             process,
             now,
         )?;
     }
-    let reviewed = found.reviewed;
     let reporter = status::Reporter {
         mesh: config.mesh,
         cluster: config.cluster,
@@ -226,10 +250,20 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         authority,
         process: process.clone(),
         exporting,
+        lead: writing.as_ref().map(|writing| writing.lead.clone()),
         now,
     };
-    if let Some((access, reviewer)) = reviewed {
-        own_cluster::keep(access, reviewer, reporter.clone(), process);
+    if let (
+        Own::Server {
+            access, reviewer, ..
+        },
+        Some(writing),
+    ) = (found.own, writing)
+    {
+        let (lead, all) = (writing.lead, writing.replicas);
+        let (own, hears) = (writing.replica, reporter.clone());
+        replicas::keep(all.clone(), access.clone(), own, hears, process);
+        own_cluster::keep(access, reviewer, reporter.clone(), lead, all, process);
     }
     let answer = move |request| admin::handle(reporter.clone(), request);
     process.run(
@@ -244,11 +278,56 @@ struct Found {
     watched: watches::Home,
     cacerts: PathBuf,
     tokens: ca::Tokens,
-    into: status::Into,
+    own: Own,
     /// Of a local cluster; an API server says its own later.
     uid: Option<String>,
-    /// The API server that is written to, and who checks tokens there.
-    reviewed: Option<(Access, Arc<Reviewer>)>,
+}
+
+/// Where our word goes, and what is there beside that.
+enum Own {
+    Folder(ClusterDir),
+    Server {
+        access: Access,
+        /// Who checks tokens there.
+        reviewer: Arc<Reviewer>,
+        /// Which of the replicas we are.
+        replica: Option<Replica>,
+    },
+}
+
+/// The replicas, and who of them writes.
+struct Writing {
+    lead: lead::Lead,
+    replicas: replicas::Replicas,
+    replica: Replica,
+}
+
+impl Writing {
+    fn start(
+        access: &Access,
+        replica: Option<Replica>,
+        mesh: &MeshName,
+        process: &Process,
+    ) -> Writing {
+        let replica = replica.unwrap_or_else(|| Replica {
+            name: lease::identity(&format!("catamaran-{mesh}")).replace('_', "-"),
+            uid: None,
+        });
+        let replicas = replicas::Replicas::new(replica.name.clone(), lead::Clock::start());
+        let lead = lead::keep(
+            access.clone(),
+            mesh.clone(),
+            lease::identity(&replica.name),
+            replicas.clone(),
+            process,
+            now,
+        );
+        Writing {
+            lead,
+            replicas,
+            replica,
+        }
+    }
 }
 
 impl Found {
@@ -261,8 +340,7 @@ impl Found {
             cacerts: dir.cacerts(),
             tokens: ca::Tokens::Join(dir.join()),
             uid: Some(cluster.uid),
-            into: status::Into::Folder(dir),
-            reviewed: None,
+            own: Own::Folder(dir),
         })
     }
 
@@ -277,9 +355,12 @@ impl Found {
             }),
             cacerts: server.cacerts.clone(),
             tokens: ca::Tokens::Accounts(reviewer.clone()),
-            into: status::Into::Server(server.access.clone()),
+            own: Own::Server {
+                access: server.access.clone(),
+                reviewer,
+                replica: server.replica.clone(),
+            },
             uid: None,
-            reviewed: Some((server.access.clone(), reviewer)),
         }
     }
 }

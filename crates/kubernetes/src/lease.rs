@@ -22,6 +22,7 @@ use std::time::Duration;
 mod server;
 
 pub use server::{Leases, identity};
+pub(crate) use server::{labels, micros};
 
 /// A moment of this program's own clock, which only goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

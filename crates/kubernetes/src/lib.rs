@@ -16,9 +16,11 @@
 
 mod api;
 mod base64;
+pub mod beats;
 pub mod connect;
 pub mod crd;
 pub mod enrol;
+pub mod events;
 pub mod failure;
 mod follow;
 pub mod gateway;

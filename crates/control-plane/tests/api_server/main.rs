@@ -121,6 +121,7 @@ async fn control_plane(address: SocketAddr) -> Process {
             cacerts: folder.join("cacerts"),
             istio: None,
             allowed: ALLOWED,
+            replica: None,
             injection: Some(Injection {
                 listen: address,
                 door: Door::Url(format!("https://{address}")),
@@ -133,6 +134,7 @@ async fn control_plane(address: SocketAddr) -> Process {
         mesh: MeshName::new("mesh-1").unwrap(),
         listen: "127.0.0.1:0".parse().unwrap(),
         socket: folder.join("door.sock"),
+        health: None,
         state: folder.join("state"),
         version: Version::new("0.1.0").unwrap(),
     };
