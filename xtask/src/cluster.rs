@@ -27,7 +27,7 @@ Usage: cargo xtask cluster COMMAND
   kubectl NAME ARGS..    kubectl of the cluster's version, as its administrator
   build              build the program only, which takes minutes the first time
   test               a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
-  test api           control planes on two API servers: discovery, certificates by TokenReview, API servers that hang
+  test api           control planes on two API servers: discovery, certificates by TokenReview, API servers that hang, replicas and leases
 ";
 
 pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
