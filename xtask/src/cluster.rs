@@ -28,7 +28,8 @@ Usage: cargo xtask cluster COMMAND
   build              build the program only, which takes minutes the first time
   test               all of the following
   test clusters      a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
-  test api           rooms and control planes on API servers: discovery, credentials, certificates by TokenReview, API servers that hang
+  test api           rooms and control planes on API servers: discovery, credentials, certificates by TokenReview, API servers that hang,
+                     replicas and leases
   test operate       an installation comes, may do what it needs and no more, and goes without a trace; the demo and the verbs that look
   test upgrade       an instance goes to another version and back under calls; builds the program twice
   test five-steps [FILTER]

@@ -4,6 +4,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use catamaran_kubernetes::beats::Replica;
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::kubeconfig::Allowed;
 use catamaran_local::fleet::FleetError;
@@ -55,6 +56,8 @@ pub struct Server {
     pub istio: Option<Namespace>,
     /// What kubeconfigs in secrets may do.
     pub allowed: Allowed,
+    /// Which of the replicas this is; when it is not said, one without a pod and with a name of its own.
+    pub replica: Option<Replica>,
     /// The sidecars that new pods get, when this instance adds them.
     pub injection: Option<Injection>,
 }

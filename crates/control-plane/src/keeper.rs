@@ -20,7 +20,7 @@ use prometheus_client::metrics::counter::Counter;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use crate::saved;
-use crate::watches::{Afar, Watches, Way};
+use crate::watches::{Afar, Lent, Watches, Way};
 
 /// Changes that wait; a watch that says more waits itself.
 pub(crate) const CHANGES: usize = 1024;
@@ -44,10 +44,10 @@ pub(crate) enum Order {
 pub(crate) struct Health {
     /// Of manifests, of watches, of the disk.
     pub(crate) problems: Vec<Problem>,
-    /// The UID of the managed cluster, when its API server has said it.
-    pub(crate) uid: Option<String>,
-    /// When the credentials of other clusters end.
-    pub(crate) credentials: BTreeMap<ClusterId, Timestamp>,
+    /// The UIDs of clusters, when their API servers have said them.
+    pub(crate) uids: BTreeMap<ClusterId, String>,
+    /// How the credentials for other clusters are.
+    pub(crate) credentials: BTreeMap<ClusterId, Lent>,
 }
 
 /// How others reach the keeper.
@@ -462,8 +462,14 @@ impl Keeper {
 
     fn tell_health(&mut self) {
         let mut problems = self.watches.problems();
+        let watched = self.watches.clusters();
+        let mut credentials: BTreeMap<ClusterId, Lent> = watched
+            .filter_map(|cluster| Some((cluster.clone(), self.watches.lent(cluster)?)))
+            .collect();
         for member in self.registry.members().values() {
             if let Err(reason) = self.watches.way_to(member) {
+                let lent = credentials.entry(member.cluster.clone()).or_default();
+                lent.refused = Some(reason.clone());
                 problems.push(Problem {
                     severity: Severity::Error,
                     kind: ProblemKind::BadObject,
@@ -509,13 +515,12 @@ impl Keeper {
             });
         }
         problems.sort();
-        let credentials = self.watches.clusters().filter_map(|cluster| {
-            let ends = self.watches.credential_ends(cluster)?;
-            Some((cluster.clone(), ends))
-        });
+        let watched = self.watches.clusters();
+        let uids =
+            watched.filter_map(|cluster| Some((cluster.clone(), self.watches.uid(cluster)?)));
         let health = Health {
-            credentials: credentials.collect(),
-            uid: self.watches.uid(),
+            uids: uids.collect(),
+            credentials,
             problems,
         };
         let afar = self.watches.afar();

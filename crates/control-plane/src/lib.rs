@@ -19,14 +19,18 @@ mod config;
 #[cfg(test)]
 mod fixture;
 mod keeper;
+mod lead;
 mod managed;
+mod notices;
 mod own_cluster;
 mod places;
 mod proxy;
+mod replicas;
 mod saved;
 mod serving;
 mod status;
 mod tell;
+mod troubles;
 mod watches;
 mod webhook;
 
@@ -36,10 +40,12 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use catamaran_kubernetes::beats::Replica;
 use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::lease;
 use catamaran_kubernetes::review::Reviewer;
-use catamaran_local::fleet::{FleetDir, Isolation};
-use catamaran_model::{ClusterId, Timestamp};
+use catamaran_local::fleet::{ClusterDir, FleetDir, Isolation};
+use catamaran_model::{ClusterId, MeshName, Timestamp};
 use catamaran_process::http::Listener;
 use catamaran_process::{End, Process, now_millis};
 use catamaran_registry::{Freshness, Registry};
@@ -201,13 +207,30 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         ),
     );
 
+    let writing = match &found.own {
+        Own::Folder(_) => None,
+        Own::Server {
+            access, replica, ..
+        } => {
+            let writing = Writing::start(access, replica.clone(), &config.mesh, process);
+            Some(writing)
+        }
+    };
+    let into = match (&found.own, &writing) {
+        (Own::Server { access, .. }, Some(writing)) => {
+            let (lead, replicas) = (writing.lead.clone(), writing.replicas.clone());
+            status::Into::server(access.clone(), lead, replicas)
+        }
+        (Own::Folder(dir), _) => status::Into::Folder(dir.clone()),
+        (Own::Server { .. }, None) => unreachable!("who has an API server stands for its lease"),
+    };
     let exporting = Arc::default();
     status::keep_exported(
         status::Exporter {
-            into: found.into,
+            into,
             cluster: config.cluster.clone(),
             uid: found.uid.map_or_else(
-                || status::Uid::Heard(kept.health.clone()),
+                || status::Uid::Heard(kept.health.clone(), config.cluster.clone()),
                 status::Uid::Said,
             ),
             version: config.version.clone(),
@@ -220,13 +243,15 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
     );
     open_when_known(&kept, &config, process);
     let mut hooks = None;
-    if let (Some((hook, injection)), Some((access, _))) = (injecting, &found.reviewed) {
+    if let (Some((hook, injection)), Own::Server { access, .. }, Some(writing)) =
+        (injecting, &found.own, &writing)
+    {
         let whose = (config.mesh.clone(), config.cluster.clone());
         let snapshots = kept.snapshots.clone();
         hooks = Some(webhook::start(
             hook,
             injection,
-            access.clone(),
+            (access.clone(), writing.lead.clone()),
             whose,
             snapshots,
             process,
@@ -234,7 +259,7 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         )?);
     }
     let complaints = managed::Complaints::default();
-    if let Some((_, reviewers)) = &found.reviewed {
+    if let (Own::Server { reviewers, .. }, Some(writing)) = (&found.own, &writing) {
         let managing = managed::Managing {
             mesh: config.mesh.clone(),
             version: config.version.clone(),
@@ -242,13 +267,14 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
             snapshots: kept.snapshots.clone(),
             afar: kept.afar.clone(),
             reviewers: reviewers.clone(),
+            lead: writing.lead.clone(),
+            replicas: writing.replicas.clone(),
             hooks,
             complaints: complaints.clone(),
             now,
         };
         managed::keep(managing, process);
     }
-    let reviewed = found.reviewed;
     let reporter = status::Reporter {
         mesh: config.mesh,
         cluster: config.cluster,
@@ -259,10 +285,27 @@ pub async fn start(config: Config, process: &Process) -> Result<SocketAddr, Star
         process: process.clone(),
         exporting,
         managed: complaints,
+        lead: writing.as_ref().map(|writing| writing.lead.clone()),
         now,
     };
-    if let Some((access, reviewers)) = reviewed {
-        own_cluster::keep(access, reviewers.own(), reporter.clone(), process);
+    if let (
+        Own::Server {
+            access, reviewers, ..
+        },
+        Some(writing),
+    ) = (found.own, writing)
+    {
+        let (lead, all) = (writing.lead, writing.replicas);
+        let (own, hears) = (writing.replica, reporter.clone());
+        replicas::keep(all.clone(), access.clone(), own, hears, process);
+        own_cluster::keep(
+            access,
+            reviewers.own(),
+            reporter.clone(),
+            lead,
+            all,
+            process,
+        );
     }
     if let Some(looking) = looking {
         let asked = reporter.clone();
@@ -288,11 +331,56 @@ struct Found {
     watched: watches::Home,
     cacerts: PathBuf,
     tokens: ca::Tokens,
-    into: status::Into,
+    own: Own,
     /// Of a local cluster; an API server says its own later.
     uid: Option<String>,
-    /// The API server that is written to, and who checks tokens there and in other managed clusters.
-    reviewed: Option<(Access, Arc<Reviewers>)>,
+}
+
+/// Where our word goes, and what is there beside that.
+enum Own {
+    Folder(ClusterDir),
+    Server {
+        access: Access,
+        /// Who checks tokens there and in other managed clusters.
+        reviewers: Arc<Reviewers>,
+        /// Which of the replicas we are.
+        replica: Option<Replica>,
+    },
+}
+
+/// The replicas, and who of them writes.
+struct Writing {
+    lead: lead::Lead,
+    replicas: replicas::Replicas,
+    replica: Replica,
+}
+
+impl Writing {
+    fn start(
+        access: &Access,
+        replica: Option<Replica>,
+        mesh: &MeshName,
+        process: &Process,
+    ) -> Writing {
+        let replica = replica.unwrap_or_else(|| Replica {
+            name: lease::identity(&format!("catamaran-{mesh}")).replace('_', "-"),
+            uid: None,
+        });
+        let replicas = replicas::Replicas::new(replica.name.clone(), lead::Clock::start());
+        let lead = lead::keep(
+            access.clone(),
+            mesh.clone(),
+            lease::identity(&replica.name),
+            replicas.clone(),
+            process,
+            now,
+        );
+        Writing {
+            lead,
+            replicas,
+            replica,
+        }
+    }
 }
 
 impl Found {
@@ -305,8 +393,7 @@ impl Found {
             cacerts: dir.cacerts(),
             tokens: ca::Tokens::Join(dir.join()),
             uid: Some(cluster.uid),
-            into: status::Into::Folder(dir),
-            reviewed: None,
+            own: Own::Folder(dir),
         })
     }
 
@@ -322,9 +409,12 @@ impl Found {
             }),
             cacerts: server.cacerts.clone(),
             tokens: ca::Tokens::Accounts(reviewers.clone()),
-            into: status::Into::Server(server.access.clone()),
+            own: Own::Server {
+                access: server.access.clone(),
+                reviewers,
+                replica: server.replica.clone(),
+            },
             uid: None,
-            reviewed: Some((server.access.clone(), reviewers)),
         }
     }
 }

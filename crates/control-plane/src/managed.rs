@@ -1,7 +1,8 @@
 //! The clusters that an instance manages beside the one it runs in: what it keeps true in each of them.
 //!
 //! Each cluster is one task, which ends with its way. What hangs there hangs that task alone: nothing of another cluster, and no
-//! readiness, waits for it. What cannot be written is written later, and said meanwhile.
+//! readiness, waits for it. What cannot be written is written later, and said meanwhile. Every replica knows keys and nodes, for all of
+//! them sign and answer; only the one that leads writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::convert::Infallible;
@@ -15,13 +16,15 @@ use catamaran_kubernetes::inject::{SYSTEM_NAMESPACES, TOKEN_AUDIENCE};
 use catamaran_kubernetes::review::Reviewer;
 use catamaran_kubernetes::webhook::configuration::{self, Door};
 use catamaran_kubernetes::webhook::nodes;
-use catamaran_kubernetes::write;
+use catamaran_kubernetes::write::Writer;
 use catamaran_model::{ClusterId, MeshExport, MeshName, Namespace, SpiffeId, Timestamp, Version};
 use catamaran_process::Process;
 use catamaran_registry::{Problem, ProblemKind, Severity, Snapshot, WatchGeneration};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
+use crate::lead::Lead;
+use crate::replicas::Replicas;
 use crate::serving::Authority;
 use crate::watches::Afar;
 use crate::webhook::Hooks;
@@ -119,6 +122,8 @@ pub(crate) struct Managing {
     pub(crate) snapshots: watch::Receiver<Arc<Snapshot>>,
     pub(crate) afar: watch::Receiver<Afar>,
     pub(crate) reviewers: Arc<Reviewers>,
+    pub(crate) lead: Lead,
+    pub(crate) replicas: Replicas,
     /// The webhook, when this instance adds sidecars.
     pub(crate) hooks: Option<Hooks>,
     pub(crate) complaints: Complaints,
@@ -183,6 +188,8 @@ impl Managing {
                 managing: self.clone(),
                 cluster: cluster.clone(),
                 access: way.access.clone(),
+                writer: Writer::new(way.access.clone(), self.lead.identity().to_owned()),
+                led: false,
                 reviewer: Arc::new(Reviewer::new(
                     way.access.clone(),
                     [TOKEN_AUDIENCE.to_owned()],
@@ -244,6 +251,8 @@ struct Hand {
     managing: Managing,
     cluster: ClusterId,
     access: Access,
+    writer: Writer,
+    led: bool,
     reviewer: Arc<Reviewer>,
     roots: BTreeMap<Namespace, Written<String>>,
     export: Option<Written<MeshExport>>,
@@ -260,18 +269,39 @@ impl Hand {
         if self.managing.reviewers.of(self.cluster.as_str()).is_none() {
             self.managing.reviewers.put(&self.cluster, &self.reviewer);
         }
+        let mut changes = self.managing.lead.changes();
         loop {
             let done = self.keys().await;
             self.note(Chore::Keys, "the keys of tokens", done);
+            let done = self.nodes().await;
+            self.note(Chore::Nodes, "nodes", done);
+            self.write().await;
+            // Who comes to lead has something to do.
+            let _ = tokio::time::timeout(ROUND, changes.changed()).await;
+        }
+    }
+
+    /// What only the one that leads does; to the others nothing of it is a matter of complaint.
+    async fn write(&mut self) {
+        let leads = self.managing.lead.leads();
+        if leads && !self.led {
+            // Whatever we knew, another may have written since.
+            self.writer.forget();
+            self.roots.clear();
+            (self.export, self.hook) = (None, None);
+        }
+        self.led = leads;
+        if leads {
             let done = self.roots().await;
             self.note(Chore::Roots, "the ConfigMaps of roots", done);
             let done = self.export().await;
             self.note(Chore::Export, "MeshExports", done);
             let done = self.hook().await;
             self.note(Chore::Hook, "MutatingWebhookConfigurations", done);
-            let done = self.nodes().await;
-            self.note(Chore::Nodes, "nodes", done);
-            tokio::time::sleep(ROUND).await;
+        } else {
+            for chore in [Chore::Roots, Chore::Export, Chore::Hook] {
+                self.note(chore, "", Ok(()));
+            }
         }
     }
 
@@ -331,16 +361,22 @@ impl Hand {
             if Written::is(self.roots.get(&namespace), &pem, now, AGAIN) {
                 continue;
             }
-            match write::put_roots(&self.access, &namespace, &pem).await {
-                Ok(()) => {
+            let put = self.writer.put_roots(&namespace, &pem);
+            match self.managing.lead.write_afar(put).await {
+                None => break,
+                Some(Ok(())) => {
                     let word = pem.clone();
                     self.roots.insert(namespace, Written { word, at: now });
                 }
                 // A namespace that is going away takes nothing up; the others must not wait for it.
-                Err(failure @ (Failure::Forbidden { .. } | Failure::Absent)) => {
+                Some(Err(
+                    failure @ (Failure::Forbidden { .. }
+                    | Failure::Absent
+                    | Failure::Unexpected { .. }),
+                )) => {
                     failed = Err(failure);
                 }
-                Err(failure) => return Err(failure),
+                Some(Err(failure)) => return Err(failure),
             }
         }
         failed
@@ -365,13 +401,17 @@ impl Hand {
         // The region is that of the instance; where this cluster stands its nodes say.
         let said = said.map(|said| MeshExport {
             region: None,
-            ..said
+            ..crate::status::with_others(said, &self.managing.replicas)
         });
         let Some(said) = said.filter(|said| !Written::is(self.export.as_ref(), said, now, AGAIN))
         else {
             return Ok(());
         };
-        write::put_export(&self.access, &said).await?;
+        let put = self.writer.put_export(&said);
+        let Some(put) = self.managing.lead.write_afar(put).await else {
+            return Ok(());
+        };
+        put?;
         self.export = Some(Written {
             word: said,
             at: now,
@@ -392,7 +432,11 @@ impl Hand {
         // A pod that is injected mounts the roots of its namespace, and waits for them.
         let mesh = &self.managing.mesh;
         let of = Some(&self.cluster);
-        configuration::put(&self.access, mesh, of, &Door::Service, &bundle).await?;
+        let put = configuration::put(&self.access, mesh, of, &Door::Service, &bundle);
+        let Some(put) = self.managing.lead.write_afar(put).await else {
+            return Ok(());
+        };
+        put?;
         self.hook = Some(Written {
             word: bundle,
             at: now,

@@ -1,11 +1,14 @@
 //! The back door: what goes back to people and to peers. How the instance stands, what each proxy has taken, and the
 //! `MeshExport` by which other primaries know of us.
 
+use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use catamaran_kubernetes::beats::Beat;
 use catamaran_kubernetes::connect::Access;
+use catamaran_kubernetes::write::{ExportWord, Phase, Standing, Writer};
 use catamaran_local::fleet::ClusterDir;
 use catamaran_local::object::MeshObject;
 use catamaran_local::write::{self, Outcome};
@@ -19,11 +22,20 @@ use catamaran_xds::TypeUrlKind;
 use serde::{Deserialize, Serialize};
 
 use crate::keeper::{Health, Kept};
+use crate::lead::Lead;
+use crate::replicas::Replicas;
 use crate::serving::Authority;
 use crate::tell::{Slot, Tell};
 
 /// How long to wait before a `MeshExport` that could not be written is written again.
 const AGAIN: Duration = Duration::from_secs(2);
+/// How often replicas are looked at.
+const LOOK: Duration = Duration::from_secs(5);
+/// How often the status of a `MeshExport` is written when nothing changed, and when only counts did.
+const STATUS_AGAIN: Duration = Duration::from_secs(300);
+const STATUS_COUNTS: Duration = Duration::from_secs(30);
+/// As many intermediates as a `MeshExport` takes.
+const MAX_INTERMEDIATES: usize = 16;
 /// A response without an answer for longer than this makes a proxy pending.
 const SLOW: Duration = Duration::from_secs(1);
 
@@ -60,6 +72,39 @@ pub struct Status {
     pub trust: Option<TrustStatus>,
     /// What people should know.
     pub problems: Vec<ProblemStatus>,
+    /// Whether this replica writes status, roots and events; only of an instance with several.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writes: Option<bool>,
+    /// The one that does, by its name in the lease.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
+}
+
+impl Status {
+    /// With what the other replicas say of their proxies.
+    pub(crate) fn with(mut self, others: &BTreeMap<String, Beat>) -> Status {
+        for beat in others.values() {
+            self.proxies.connected += beat.proxies as usize;
+            self.proxies.pending += beat.pending as usize;
+            for refusal in &beat.refusals {
+                let problem = ProblemStatus {
+                    severity: "error".into(),
+                    kind: "refused".into(),
+                    cluster: Some(self.cluster.clone()),
+                    object: refusal.object.clone(),
+                    message: refusal.message.clone(),
+                };
+                // the same refusal of several replicas is one
+                let known = |other: &ProblemStatus| {
+                    other.kind == problem.kind && other.object == problem.object
+                };
+                if !self.problems.iter().any(known) {
+                    self.problems.push(problem);
+                }
+            }
+        }
+        self
+    }
 }
 
 /// Where an instance is on its way.
@@ -220,15 +265,16 @@ pub(crate) struct Reporter {
     pub(crate) exporting: Arc<Mutex<Option<Problem>>>,
     /// Of clusters that are managed beside the own one.
     pub(crate) managed: crate::managed::Complaints,
+    /// Of several replicas one writes.
+    pub(crate) lead: Option<Lead>,
     pub(crate) now: fn() -> Timestamp,
 }
 
 impl Reporter {
     /// How the instance stands.
     pub(crate) async fn status(&self) -> Status {
-        let now = (self.now)();
         let snapshot = self.kept.snapshots.borrow().clone();
-        let proxies = counts(&self.streams(), now);
+        let proxies = self.counts();
         let because = self.unfinished(&snapshot, &proxies);
         let own = snapshot.clusters.get(&self.cluster);
         let known =
@@ -283,7 +329,14 @@ impl Reporter {
                 .iter()
                 .map(problem_status)
                 .collect(),
+            writes: self.lead.as_ref().map(Lead::leads),
+            writer: self.lead.as_ref().and_then(Lead::holder),
         }
+    }
+
+    /// The proxies of this replica in numbers.
+    pub(crate) fn counts(&self) -> ProxyCounts {
+        counts(&self.streams(), (self.now)())
     }
 
     fn unfinished(&self, snapshot: &Snapshot, proxies: &ProxyCounts) -> Vec<String> {
@@ -326,6 +379,7 @@ impl Reporter {
                 .unwrap_or_else(PoisonError::into_inner)
                 .clone(),
         );
+        problems.extend(self.lead.iter().filter_map(|lead| lead.problem(&self.mesh)));
         problems.extend(self.tell.problems().await);
         problems.sort();
         problems.dedup();
@@ -534,23 +588,31 @@ fn digest(mesh: &MeshSpec) -> String {
 }
 
 /// Where our word to peers goes: our own cluster.
-#[derive(Clone)]
 pub(crate) enum Into {
     Folder(ClusterDir),
-    Server(Access),
+    Server(Box<Exported>),
+}
+
+/// An API server, to which the one that leads writes.
+pub(crate) struct Exported {
+    writer: Writer,
+    lead: Lead,
+    replicas: Replicas,
+    led: bool,
+    word: Option<(ExportWord, Timestamp)>,
 }
 
 /// What a cluster's UID is known by.
 pub(crate) enum Uid {
     Said(String),
-    Heard(tokio::sync::watch::Receiver<Health>),
+    Heard(tokio::sync::watch::Receiver<Health>, ClusterId),
 }
 
 impl Uid {
     fn now(&mut self) -> Option<String> {
         match self {
             Uid::Said(uid) => Some(uid.clone()),
-            Uid::Heard(health) => health.borrow_and_update().uid.clone(),
+            Uid::Heard(health, cluster) => health.borrow_and_update().uids.get(cluster).cloned(),
         }
     }
 
@@ -558,7 +620,7 @@ impl Uid {
         match self {
             Uid::Said(_) => std::future::pending().await,
             // The keeper is gone only when the process stops.
-            Uid::Heard(health) => {
+            Uid::Heard(health, _) => {
                 if health.changed().await.is_err() {
                     std::future::pending().await
                 }
@@ -588,45 +650,116 @@ pub(crate) fn keep_exported(
     let stopping = process.stopping();
     process.run("export", async move {
         let (mut snapshots, mut authority) = (snapshots, exporter.authority.changes());
+        let mut lead = exporter.into.lead().map(Lead::changes);
         let stop = stopping.wait();
         tokio::pin!(stop);
         let mut written: Option<MeshExport> = None;
         loop {
             let snapshot = snapshots.borrow_and_update().clone();
             authority.borrow_and_update();
+            let leads = exporter.into.takes_over(&mut written);
             let said = exporter.uid.now().and_then(|uid| {
-                export(
+                let said = export(
                     &snapshot,
                     &exporter.authority,
                     &exporter.cluster,
                     &uid,
                     &exporter.version,
                     now(),
-                )
+                );
+                Some(exporter.into.with_others(said?))
             });
             let mut failed = false;
-            if let Some(said) = said.filter(|said| written.as_ref() != Some(said)) {
+            if let Some(said) = said.filter(|said| leads && written.as_ref() != Some(said)) {
                 match exporter.write(said.clone()).await {
                     Ok(()) => written = Some(said),
                     Err(()) => failed = true,
                 }
             }
+            if let (true, Some(said)) = (leads, &written) {
+                exporter.write_status(&said.mesh, &snapshot, now()).await;
+            }
+            let turn = async {
+                match &mut lead {
+                    // The replicas, and what they say, are looked at now and then.
+                    Some(lead) => drop(tokio::time::timeout(LOOK, lead.changed()).await),
+                    None => std::future::pending().await,
+                }
+            };
             tokio::select! {
                 () = &mut stop => return Ok::<(), Infallible>(()),
                 _ = snapshots.changed() => {}
                 _ = authority.changed() => {}
                 () = exporter.uid.changed() => {}
+                () = turn => {}
                 () = tokio::time::sleep(AGAIN), if failed => {}
             }
         }
     });
 }
 
+impl Into {
+    /// An API server, written to by the one that leads.
+    pub(crate) fn server(access: Access, lead: Lead, replicas: Replicas) -> Into {
+        Into::Server(Box::new(Exported {
+            writer: Writer::new(access, lead.identity().to_owned()),
+            lead,
+            replicas,
+            led: false,
+            word: None,
+        }))
+    }
+
+    fn lead(&self) -> Option<&Lead> {
+        match self {
+            Into::Folder(_) => None,
+            Into::Server(exported) => Some(&exported.lead),
+        }
+    }
+
+    /// Whether we write; what another may have written since is written anew.
+    fn takes_over(&mut self, written: &mut Option<MeshExport>) -> bool {
+        let Into::Server(exported) = self else {
+            return true;
+        };
+        let leads = exported.lead.leads();
+        if leads && !exported.led {
+            *written = None;
+            exported.word = None;
+            exported.writer.forget();
+        }
+        exported.led = leads;
+        leads
+    }
+
+    /// What other replicas sign with is ours too: files come to each of them in their own time.
+    fn with_others(&self, said: MeshExport) -> MeshExport {
+        match self {
+            Into::Folder(_) => said,
+            Into::Server(exported) => with_others(said, &exported.replicas),
+        }
+    }
+}
+
+/// With the intermediates of other replicas, in whichever cluster it is said.
+pub(crate) fn with_others(mut said: MeshExport, replicas: &Replicas) -> MeshExport {
+    let others = replicas.others();
+    for print in others.values().flat_map(Beat::intermediates) {
+        // no more than the definition takes; ours come first
+        if said.intermediates.len() < MAX_INTERMEDIATES && !said.intermediates.contains(&print) {
+            said.intermediates.push(print);
+        }
+    }
+    said.intermediates.sort();
+    said
+}
+
 impl Exporter {
-    async fn write(&self, export: MeshExport) -> Result<(), ()> {
+    async fn write(&mut self, export: MeshExport) -> Result<(), ()> {
         let mesh = export.mesh.clone();
-        let written = match self.into.clone() {
+        let written = match &mut self.into {
             Into::Folder(dir) => {
+                let dir = dir.clone();
                 let written = tokio::task::spawn_blocking(move || write::put_export(&dir, &export));
                 match written.await {
                     Ok(Ok(outcome)) => Ok(outcome != Outcome::Unchanged),
@@ -634,11 +767,15 @@ impl Exporter {
                     Err(error) => Err(error.to_string()),
                 }
             }
-            Into::Server(access) => {
-                let written = catamaran_kubernetes::write::put_export(&access, &export).await;
-                written
-                    .map(|()| true)
-                    .map_err(|failure| failure.about("MeshExports"))
+            Into::Server(exported) => {
+                let put = exported.writer.put_export(&export);
+                match exported.lead.write(put).await {
+                    // it is another's now
+                    None => return Err(()),
+                    Some(written) => written
+                        .map(|()| true)
+                        .map_err(|failure| failure.about("MeshExports")),
+                }
             }
         };
         let mut problem = self.problem.lock().unwrap_or_else(PoisonError::into_inner);
@@ -665,6 +802,76 @@ impl Exporter {
                 });
                 Err(())
             }
+        }
+    }
+
+    /// How we are, beside what we say: nothing waits for it, so it is written less often.
+    async fn write_status(&mut self, mesh: &MeshName, snapshot: &Snapshot, now: Timestamp) {
+        let (Into::Server(exported), Some(view)) =
+            (&mut self.into, snapshot.clusters.get(&self.cluster))
+        else {
+            return;
+        };
+        let problems = self.authority.problems();
+        let worst = problems.iter().find(|one| one.severity == Severity::Error);
+        let issuer = self.authority.issuer();
+        let (phase, reason, because) = match (&issuer, worst, &view.freshness) {
+            (None, ..) => (
+                Phase::Pending,
+                Some("NoAuthority"),
+                "it has no authority to sign with".to_owned(),
+            ),
+            (_, Some(problem), _) => (
+                Phase::Degraded,
+                Some("Authority"),
+                format!("{}: {}", problem.object, problem.message),
+            ),
+            (_, None, Freshness::Stale { reason, .. }) => {
+                let why = format!("what it knows of its own cluster is not fresh: {reason}");
+                (Phase::Degraded, Some("Stale"), why)
+            }
+            (_, None, _) => (
+                Phase::Ready,
+                None,
+                "it watches, serves and signs".to_owned(),
+            ),
+        };
+        let before = exported.word.as_ref();
+        let stood = before.map(|(word, _)| &word.standing);
+        let since = stood.filter(|stood| stood.phase == phase);
+        let word = ExportWord {
+            standing: Standing {
+                phase,
+                reason,
+                because,
+                since: since.map_or(now, |stood| stood.since),
+            },
+            counts: [view.services, view.endpoints],
+            replicas: exported.replicas.count(),
+            signs_until: issuer.map(|issuer| issuer.not_after()),
+        };
+        let due = match before {
+            None => true,
+            Some((known, at)) if *known == word => now.since(*at) >= STATUS_AGAIN,
+            // counts change all the time in a large cluster, and each write wakes every peer
+            Some((known, at)) => {
+                let recounted = ExportWord {
+                    counts: word.counts,
+                    ..known.clone()
+                };
+                recounted != word || now.since(*at) >= STATUS_COUNTS
+            }
+        };
+        if !due {
+            return;
+        }
+        let put = exported.writer.put_export_status(mesh, &word, now);
+        match exported.lead.write(put).await {
+            Some(Ok(())) => exported.word = Some((word, now)),
+            Some(Err(failure)) => {
+                tracing::warn!("{}", failure.about("the status of MeshExports"));
+            }
+            None => {}
         }
     }
 }

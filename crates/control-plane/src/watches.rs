@@ -74,6 +74,17 @@ impl PartialEq for AfarWay {
     }
 }
 
+/// How the credential for another cluster is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Lent {
+    /// When it ends.
+    pub(crate) ends: Option<Timestamp>,
+    /// Why it could not be renewed.
+    pub(crate) failing: Option<String>,
+    /// Why it is not accepted, or cannot be used.
+    pub(crate) refused: Option<String>,
+}
+
 /// The watches that run. A new one runs beside the old one until its list is complete.
 pub(crate) struct Watches {
     home: Home,
@@ -348,10 +359,10 @@ impl Watches {
             .filter_map(|(cluster, running)| Some((cluster, running.last()?)))
     }
 
-    /// The UID of the managed cluster, when its API server has said it.
-    pub(crate) fn uid(&self) -> Option<String> {
-        let own = self.clusters.get(&self.local)?.first()?;
-        match &own.beside {
+    /// The UID of a cluster, when its API server has said it.
+    pub(crate) fn uid(&self, cluster: &ClusterId) -> Option<String> {
+        let running = self.clusters.get(cluster)?.first()?;
+        match &running.beside {
             Beside::Server { known, .. } => known.borrow().uid.clone(),
             Beside::Folder(_) => None,
         }
@@ -385,17 +396,24 @@ impl Watches {
         matches!(self.home, Home::Fleet { .. })
     }
 
-    /// When the credential of a cluster ends, when it does.
-    pub(crate) fn credential_ends(&self, cluster: &ClusterId) -> Option<Timestamp> {
+    /// How the credential of a cluster is; nothing for one that needs none.
+    pub(crate) fn lent(&self, cluster: &ClusterId) -> Option<Lent> {
         let running = self.clusters.get(cluster)?.last()?;
-        let Beside::Server { renewal, .. } = &running.beside else {
+        let (Beside::Server { known, renewal, .. }, Way::Server(_) | Way::Afar(_)) =
+            (&running.beside, &running.way)
+        else {
             return None;
         };
-        match &*renewal.borrow() {
-            Renewal::Endless => None,
-            Renewal::InTime(granted) => Some(granted.until),
-            Renewal::Failing { until, .. } => Some(*until),
-        }
+        let (ends, failing) = match &*renewal.borrow() {
+            Renewal::Endless => (None, None),
+            Renewal::InTime(granted) => (Some(granted.until), None),
+            Renewal::Failing { until, reason } => (Some(*until), Some(reason.clone())),
+        };
+        Some(Lent {
+            ends,
+            failing,
+            refused: known.borrow().refused.clone(),
+        })
     }
 
     /// What people should know of the objects of each cluster, and of the ways to them.

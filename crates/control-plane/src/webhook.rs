@@ -2,6 +2,9 @@
 //!
 //! Two tasks: `webhook` answers over TLS, `injector` keeps the certificate, the configuration and what is
 //! known of the nodes. What to answer is decided in [`catamaran_kubernetes::webhook::review`].
+//!
+//! Every replica answers, with what the Secret holds. The one that has the lease renews it and tells the API server; only the
+//! first certificate of all is made by whoever comes first, so that nobody waits for the lease to answer.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
@@ -30,6 +33,8 @@ use rustls::sign::CertifiedKey;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio_rustls::TlsAcceptor;
+
+use crate::lead::Lead;
 
 /// Connections at once; more wait. API servers keep a few open each.
 const CONNECTIONS: usize = 256;
@@ -112,7 +117,7 @@ impl Hooks {
 pub(crate) fn start(
     listener: TcpListener,
     injection: Injection,
-    access: Access,
+    (access, lead): (Access, Lead),
     (mesh, cluster): (MeshName, ClusterId),
     snapshots: watch::Receiver<Arc<Snapshot>>,
     process: &Process,
@@ -150,11 +155,13 @@ pub(crate) fn start(
     );
     let keeping = Keeping {
         access,
+        lead,
         shared,
         gate: process.gate("webhook"),
         now,
         shown: None,
         believed: None,
+        successor: None,
         nodes: None,
         complained: None,
     };
@@ -413,12 +420,15 @@ fn names_for(mesh: &MeshName, door: &Door) -> Vec<String> {
 /// Keeps what the API server must know.
 struct Keeping {
     access: Access,
+    lead: Lead,
     shared: Arc<Shared>,
     gate: Gate,
     now: fn() -> Timestamp,
     shown: Option<Pair>,
     /// The bundle that the API server has, since when, and when it was last written.
     believed: Option<Believed>,
+    /// What another replica put into the Secret in place of what we show, and since when we know of it.
+    successor: Option<(Pair, Timestamp)>,
     /// When nodes were last asked.
     nodes: Option<Timestamp>,
     complained: Option<String>,
@@ -433,6 +443,7 @@ struct Believed {
 async fn keep(mut keeping: Keeping, stopping: Stopping) -> Result<(), Infallible> {
     let stop = stopping.wait();
     tokio::pin!(stop);
+    let mut lead = keeping.lead.changes();
     loop {
         let round = async {
             let (wait, complaint) = match keeping.round().await {
@@ -447,12 +458,37 @@ async fn keep(mut keeping: Keeping, stopping: Stopping) -> Result<(), Infallible
                 }
                 keeping.complained = complaint;
             }
-            tokio::time::sleep(wait).await;
+            // who comes to lead has something to do
+            let _ = tokio::time::timeout(wait, lead.changed()).await;
         };
         tokio::select! {
             () = &mut stop => return Ok(()),
             () = round => {}
         }
+    }
+}
+
+/// Whether to show what another replica put into the Secret: once it has told the API server of it for sure, for the one before is
+/// believed beside it.
+fn may_show(
+    shown: Option<&Pair>,
+    successor: &mut Option<(Pair, Timestamp)>,
+    current: &Pair,
+    now: Timestamp,
+) -> bool {
+    match shown {
+        Some(shown) if shown == current => {
+            *successor = None;
+            false
+        }
+        Some(shown) if now < shown.until() => match successor {
+            Some((pair, since)) if pair == current => now.since(*since) >= certificate::SETTLED,
+            _ => {
+                *successor = Some((current.clone(), now));
+                false
+            }
+        },
+        _ => true,
     }
 }
 
@@ -465,7 +501,11 @@ impl Keeping {
         let stored = stored.map_err(|failure| failure.about("the webhook's Secret"))?;
         let now = (self.now)();
         let kept = stored.as_ref().and_then(|stored| stored.kept.clone());
+        let leads = self.lead.leads();
         let Some(kept) = kept else {
+            if !leads && self.shown.is_some() {
+                return Ok(SOON);
+            }
             let first = Kept::first(&names, self.shown.as_ref(), now);
             let first = first.map_err(|error| error.to_string())?;
             self.write(&first, stored.as_ref()).await?;
@@ -478,19 +518,32 @@ impl Keeping {
             new
         });
         self.nodes(now).await;
+        if !leads {
+            self.believed = None;
+            if may_show(self.shown.as_ref(), &mut self.successor, &kept.current, now) {
+                self.show(&kept.current);
+            }
+            return Ok(ROUND);
+        }
         // the API server first: what it does not believe must not be shown to it
         let told = self.tell(&mesh, &kept.bundle(), now).await;
         if told.is_ok() || self.shown.is_none() {
             self.show(&kept.current);
         }
-        told?;
+        if !told? {
+            return Ok(SOON);
+        }
         let since = self.believed.as_ref().map(|believed| believed.since);
         let due = kept.due(&names, since, now);
         match due.map_err(|error| error.to_string())? {
             Due::Nothing if kept.next.is_some() => Ok(SOON),
             Due::Nothing => Ok(ROUND),
             Due::Write(next) => {
-                self.write(&next, stored.as_ref()).await?;
+                let written = self.lead.clone();
+                match written.write(self.write(&next, stored.as_ref())).await {
+                    Some(written) => written?,
+                    None => return Ok(SOON),
+                }
                 Ok(Duration::ZERO)
             }
         }
@@ -510,28 +563,31 @@ impl Keeping {
         Ok(())
     }
 
-    async fn tell(&mut self, mesh: &MeshName, bundle: &str, now: Timestamp) -> Result<(), String> {
+    /// Says whether the API server has it; it has not when it is not ours to tell any more.
+    async fn tell(
+        &mut self,
+        mesh: &MeshName,
+        bundle: &str,
+        now: Timestamp,
+    ) -> Result<bool, String> {
         let known = self.believed.as_ref();
         let known = known.filter(|believed| believed.bundle == bundle);
         if known.is_some_and(|believed| now.since(believed.written) < AGAIN) {
-            return Ok(());
+            return Ok(true);
         }
-        let put = configuration::put(
-            &self.access,
-            mesh,
-            None,
-            &self.shared.injection.door,
-            bundle,
-        );
-        put.await
-            .map_err(|failure| failure.about("MutatingWebhookConfigurations"))?;
+        let door = &self.shared.injection.door;
+        let put = configuration::put(&self.access, mesh, None, door, bundle);
+        match self.lead.write(put).await {
+            None => return Ok(false),
+            Some(put) => put.map_err(|failure| failure.about("MutatingWebhookConfigurations"))?,
+        }
         let now = (self.now)();
         self.believed = Some(Believed {
             since: known.map_or(now, |believed| believed.since),
             bundle: bundle.to_owned(),
             written: now,
         });
-        Ok(())
+        Ok(true)
     }
 
     fn show(&mut self, pair: &Pair) {

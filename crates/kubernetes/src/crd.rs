@@ -174,12 +174,31 @@ pub struct MeshStatus {
     pub services: i64,
     /// Endpoints of all of them.
     pub endpoints: i64,
-    /// Proxies that are connected.
+    /// Proxies that are connected, to whichever replica.
     pub proxies: i64,
+    /// The replicas of its control plane that live, as each says of itself.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(schema_with = "replicas")]
+    pub replicas: Vec<ReplicaStatus>,
+    /// The replica that wrote this, by its name in the lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// What is as wanted, and what is not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
+}
+
+/// One replica of a control plane.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default)]
+pub struct ReplicaStatus {
+    /// Its pod.
+    pub name: String,
+    /// The version it runs.
+    pub version: String,
+    /// Proxies that are connected to it.
+    pub proxies: i64,
 }
 
 /// A cluster of an instance, and what the instance may do with it.
@@ -287,6 +306,9 @@ pub struct ClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub credential_expires: Option<String>,
+    /// The replica that wrote this, by its name in the lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// What is as wanted, and what is not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
@@ -340,7 +362,9 @@ pub enum FreshnessState {
     printcolumn(name = "Network", type_ = "string", json_path = ".spec.network"),
     printcolumn(name = "Services", type_ = "integer", json_path = ".status.services"),
     printcolumn(name = "Endpoints", type_ = "integer", json_path = ".status.endpoints"),
-    printcolumn(name = "Updated", type_ = "date", json_path = ".status.updated")
+    printcolumn(name = "Updated", type_ = "date", json_path = ".status.updated"),
+    printcolumn(name = "Phase", type_ = "string", json_path = ".status.phase", priority = 1),
+    printcolumn(name = "Signs Until", type_ = "string", json_path = ".status.signsUntil", priority = 1)
 )]
 #[serde(rename_all = "camelCase")]
 pub struct ExportFields {
@@ -379,7 +403,8 @@ pub struct ExportFields {
     pub digest: String,
 }
 
-/// What an instance counts of itself.
+/// How an instance is, as it says itself: for people, and for those who look at it from another cluster. Proxies hear nothing
+/// of it.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize, Serialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct MeshExportStatus {
@@ -389,10 +414,19 @@ pub struct MeshExportStatus {
     pub services: i64,
     /// Their endpoints.
     pub endpoints: i64,
-    /// When it was last written, RFC 3339.
+    /// Replicas of its control plane that live.
+    pub replicas: i64,
+    /// When the intermediate that it signs with ends, RFC 3339.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "time")]
+    pub signs_until: Option<String>,
+    /// When it was last written, RFC 3339: at least every five minutes while a control plane runs there.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "time")]
     pub updated: Option<String>,
+    /// The replica that wrote this, by its name in the lease.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub writer: Option<String>,
     /// What is as wanted, and what is not.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
@@ -417,6 +451,18 @@ fn conditions(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
                 "message": {"type": "string", "maxLength": 32768}
             }
         }
+    })
+}
+
+/// A map by their name.
+fn replicas(generator: &mut schemars::SchemaGenerator) -> schemars::Schema {
+    let mut one = ReplicaStatus::json_schema(generator);
+    one.insert("required".into(), serde_json::json!(["name"]));
+    schemars::json_schema!({
+        "type": "array",
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["name"],
+        "items": one,
     })
 }
 

@@ -21,6 +21,7 @@ use crate::connect::Access;
 use crate::crd;
 use crate::failure::{Failure, printable};
 use crate::inject::{PROGRAM, ROOTS};
+use crate::lease::Leases;
 use crate::seen::NETWORK_LABEL;
 use crate::webhook;
 
@@ -167,7 +168,7 @@ fn account(instance: &Instance) -> Vec<Value> {
         {"apiGroups": [""], "resources": ["namespaces", "nodes", "pods", "services"], "verbs": read},
         {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
         {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
-        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [ROOTS.0], "verbs": apply},
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": [ROOTS.0], "verbs": ["get", "create", "patch"]},
         {
             "apiGroups": ["admissionregistration.k8s.io"], "resources": ["mutatingwebhookconfigurations"],
             "resourceNames": [webhook::configuration::name(&instance.mesh)], "verbs": apply,
@@ -177,8 +178,12 @@ fn account(instance: &Instance) -> Vec<Value> {
         {"apiGroups": ["catamaran.dev"], "resources": ["meshes", "clusters", "meshexports"], "verbs": read},
         {
             "apiGroups": ["catamaran.dev"],
-            "resources": ["meshes/status", "clusters/status", "meshexports/status"],
+            "resources": ["clusters/status"],
             "verbs": ["patch"],
+        },
+        {
+            "apiGroups": ["catamaran.dev"], "resources": ["meshes/status", "meshexports/status"],
+            "resourceNames": [instance.mesh.as_str()], "verbs": ["patch"],
         },
         {"apiGroups": ["catamaran.dev"], "resources": ["meshexports"], "resourceNames": [instance.mesh.as_str()], "verbs": apply},
         {"apiGroups": [""], "resources": ["secrets"], "verbs": read},
@@ -188,6 +193,15 @@ fn account(instance: &Instance) -> Vec<Value> {
             "apiGroups": [""], "resources": ["secrets"],
             "resourceNames": [webhook::certificate::secret(&instance.mesh)], "verbs": ["update"],
         },
+        // Who of the replicas writes.
+        {
+            "apiGroups": ["coordination.k8s.io"], "resources": ["leases"],
+            "resourceNames": [Leases::name(&instance.mesh)], "verbs": ["get", "update"],
+        },
+        // What each of them says of itself, under the names of pods, which nobody knows before.
+        {"apiGroups": ["coordination.k8s.io"], "resources": ["leases"], "verbs": ["list", "create", "patch"]},
+        // What people should act on; the names follow from what they say.
+        {"apiGroups": ["events.k8s.io"], "resources": ["events"], "verbs": ["get", "create", "patch"]},
     ]);
     let bound = |kind: &str| json!({"apiGroup": RBAC, "kind": kind, "name": name});
     let mut all = vec![
@@ -282,6 +296,12 @@ fn control_plane(instance: &Instance) -> Vec<Value> {
             "--admin", format!("127.0.0.1:{}", crate::pod::ADMIN_PORT),
             "--webhook", format!("0.0.0.0:{WEBHOOK_PORT}"),
             "--sidecar-image", instance.image,
+            "--replica", "$(POD_NAME)",
+            "--replica-uid", "$(POD_UID)",
+        ],
+        "env": [
+            {"name": "POD_NAME", "valueFrom": {"fieldRef": {"fieldPath": "metadata.name"}}},
+            {"name": "POD_UID", "valueFrom": {"fieldRef": {"fieldPath": "metadata.uid"}}},
         ],
         "ports": [port("discovery", DISCOVERY_PORT), port("webhook", WEBHOOK_PORT), port("health", HEALTH_PORT)],
         "readinessProbe": {"httpGet": asked("/ready"), "periodSeconds": 2, "timeoutSeconds": 2, "failureThreshold": 3},

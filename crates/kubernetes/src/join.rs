@@ -882,6 +882,16 @@ impl Join {
             .map(|uid| &**uid)
     }
 
+    /// That the API server does not want us, in words.
+    pub(crate) fn refused(&self) -> Option<String> {
+        self.states.iter().find_map(|(kind, state)| match state {
+            State::Lost(failure @ (Failure::Unauthorized { .. } | Failure::Forbidden { .. })) => {
+                Some(failure.about(kind.plural()))
+            }
+            _ => None,
+        })
+    }
+
     /// Whether what is told beside the facts may be different from what it was at the last call.
     pub(crate) fn beside_changed(&mut self) -> bool {
         std::mem::take(&mut self.beside_changed)

@@ -18,10 +18,12 @@
 
 mod api;
 mod base64;
+pub mod beats;
 pub mod chart;
 pub mod connect;
 pub mod crd;
 pub mod enrol;
+pub mod events;
 pub mod failure;
 mod follow;
 pub mod gateway;
@@ -30,6 +32,7 @@ pub mod inject;
 pub mod install;
 mod join;
 pub mod kubeconfig;
+pub mod lease;
 pub mod manager;
 pub mod manifest;
 pub mod pod;

@@ -32,8 +32,9 @@ pub const NEEDED: [(&str, &str); 5] = [
 pub const VERBS: [&str; 3] = ["get", "list", "watch"];
 
 /// What a manager needs beside it: a verb on a resource, and whether it is held to objects of one name.
-pub(crate) const MANAGING: [(&str, &str, &str, bool); 7] = [
+pub(crate) const MANAGING: [(&str, &str, &str, bool); 8] = [
     ("create", "authentication.k8s.io", "tokenreviews", false),
+    ("get", "", "configmaps", true),
     ("create", "", "configmaps", true),
     ("patch", "", "configmaps", true),
     ("create", WEBHOOKS.0, WEBHOOKS.1, true),

@@ -10,7 +10,7 @@ use serde_json::Value;
 use crate::connect::Access;
 use crate::failure::{Failure, printable};
 use crate::inject::{SIDECAR, STATUS};
-use crate::install::{self, INSTANCE_LABEL, VERSION_LABEL};
+use crate::install::{self, INSTANCE_LABEL};
 
 const NAMESPACE: &str = SpiffeId::SYSTEM_NAMESPACE;
 const OURS: &str = "catamaran.dev/v1alpha1";
@@ -112,23 +112,6 @@ fn read(
         peers: clusters.iter().filter_map(peer).collect(),
         told,
     }
-}
-
-/// The versions of those control planes of an instance that are ready, by the label that each was installed with.
-///
-/// # Errors
-/// Why that is not known.
-pub async fn ready_versions(
-    access: &Access,
-    mesh: &MeshName,
-) -> Result<BTreeSet<Version>, Failure> {
-    let pods = control_planes(access, mesh).await?;
-    let version = |pod: &DynamicObject| {
-        let labels = pod.metadata.labels.as_ref()?;
-        Version::new(labels.get(VERSION_LABEL)?).ok()
-    };
-    let stay = pods.iter().filter(|pod| stays(pod));
-    Ok(stay.filter_map(version).collect())
 }
 
 /// The sidecars of a cluster.

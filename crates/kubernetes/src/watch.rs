@@ -63,6 +63,8 @@ pub struct Beside {
     pub uid: Option<String>,
     /// What people should know of its objects.
     pub problems: Vec<Problem>,
+    /// That its API server does not accept the credential, or does not let it read: what it said.
+    pub refused: Option<String>,
     /// The credentials that a managed cluster's secrets hold for other clusters.
     pub credentials: Arc<Credentials>,
 }
@@ -148,10 +150,12 @@ fn tell(join: &Join, credentials: &Credentials, beside: &watch::Sender<Beside>) 
         }
     }
     problems.sort();
+    let refused = join.refused();
     beside.send_if_modified(|known| {
-        let differ = known.uid != uid || known.problems != problems;
+        let differ = known.uid != uid || known.problems != problems || known.refused != refused;
         known.uid = uid;
         known.problems = problems;
+        known.refused = refused;
         differ
     });
 }

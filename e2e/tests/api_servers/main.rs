@@ -1,6 +1,8 @@
 //! Control planes on real API servers: `CATAMARAN_CLUSTERS` names the program that starts them (`cargo xtask cluster build`
 //! prints it), `CATAMARAN_BIN` the binary under test.
 
+mod leases;
+
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};

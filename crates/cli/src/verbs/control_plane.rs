@@ -3,6 +3,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use catamaran_control_plane::{Config, Door, Home, Injection, Server};
+use catamaran_kubernetes::beats::Replica;
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::in_cluster;
 use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
@@ -42,6 +43,12 @@ pub(crate) struct Args {
     /// The managed cluster is the one that this runs in as a pod.
     #[arg(long, conflicts_with = "kubeconfig", requires_all = ["cacerts", "state", "socket"])]
     in_cluster: bool,
+    /// Which of the replicas this is, as its pod is called; a name of its own when not said.
+    #[arg(long, value_name = "POD")]
+    replica: Option<String>,
+    /// The UID of that pod, so that what this replica says of itself goes with it.
+    #[arg(long, value_name = "UID", requires = "replica")]
+    replica_uid: Option<String>,
     /// The authority to sign with, in the layout of Istio's secret cacerts.
     #[arg(long, value_name = "FOLDER")]
     cacerts: Option<PathBuf>,
@@ -124,6 +131,10 @@ pub(crate) async fn run(args: Args, context: &Context) -> Outcome {
                         ..Allowed::default()
                     },
                     injection,
+                    replica: args.replica.map(|name| Replica {
+                        name,
+                        uid: args.replica_uid,
+                    }),
                 })),
                 mesh: args.mesh,
                 listen: args.listen,

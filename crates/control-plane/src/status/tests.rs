@@ -47,3 +47,30 @@ fn the_status_is_read_back_as_it_was_said() {
     let read: ProblemStatus = serde_json::from_str(&said).unwrap();
     assert_eq!(read, problem_status(&problem));
 }
+
+#[test]
+fn what_the_replicas_know_is_added_up() {
+    let status: Status = serde_json::from_value(serde_json::json!({
+        "mesh": "m", "cluster": "c", "version": "1", "region": null, "state": "running", "because": [], "ready": true,
+        "waiting_for": [], "snapshot": 1, "services": 0, "clusters": [], "gateways": [], "trust": null,
+        "proxies": {"connected": 2, "current": 2, "pending": 0, "rejected": 0},
+        "problems": [{"severity": "error", "kind": "refused", "cluster": "c", "object": "route 1", "message": "ours"}],
+    }))
+    .unwrap();
+    let refusal = |object: &str| catamaran_kubernetes::beats::Refusal {
+        object: object.into(),
+        message: "theirs".into(),
+    };
+    let beat = Beat {
+        proxies: 3,
+        pending: 1,
+        refusals: vec![refusal("route 1"), refusal("route 2")],
+        ..Beat::default()
+    };
+    let all = status.with(&[("other".to_owned(), beat)].into());
+    assert_eq!((all.proxies.connected, all.proxies.pending), (5, 1));
+    let told: Vec<_> = (all.problems.iter())
+        .map(|problem| (problem.object.as_str(), problem.message.as_str()))
+        .collect();
+    assert_eq!(told, [("route 1", "ours"), ("route 2", "theirs")]);
+}

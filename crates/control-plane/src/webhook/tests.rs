@@ -309,3 +309,24 @@ async fn a_question_of_a_cluster_that_is_managed_from_afar_gets_its_sidecar() {
     let answer: Value = serde_json::from_str(&body).unwrap();
     assert_eq!(answer["response"]["allowed"], false, "{body}");
 }
+
+#[test]
+fn a_replica_that_follows_waits_until_a_new_certificate_is_believed() {
+    let at = |seconds: u64| Timestamp(1_700_000_000_000 + seconds * 1000);
+    let make =
+        |seconds| Pair::create(&["catamaran-m.catamaran-system.svc".into()], at(seconds)).unwrap();
+    let (old, new, newest) = (make(0), make(1), make(2));
+    let mut successor = None;
+    // who shows nothing shows what there is
+    assert!(may_show(None, &mut successor, &old, at(0)));
+    assert!(!may_show(Some(&old), &mut successor, &old, at(10)));
+    assert!(!may_show(Some(&old), &mut successor, &new, at(20)));
+    assert!(!may_show(Some(&old), &mut successor, &new, at(79)));
+    // yet another one begins to count anew
+    assert!(!may_show(Some(&old), &mut successor, &newest, at(79)));
+    assert!(!may_show(Some(&old), &mut successor, &newest, at(110)));
+    assert!(may_show(Some(&old), &mut successor, &newest, at(139)));
+    // what does not count any more helps nobody
+    let late = at(certificate::LIFE.as_secs() + 10);
+    assert!(may_show(Some(&old), &mut None, &new, late));
+}

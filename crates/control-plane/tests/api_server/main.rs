@@ -116,11 +116,13 @@ async fn control_plane(address: SocketAddr) -> Process {
     let read = Kubeconfig::read(&text, ALLOWED).unwrap();
     let folder = tempfile::tempdir().unwrap().keep();
     let config = Config {
+        admin: None,
         home: Home::Server(Box::new(Server {
             access: Access::new(&read, ALLOWED).unwrap(),
             cacerts: folder.join("cacerts"),
             istio: None,
             allowed: ALLOWED,
+            replica: None,
             injection: Some(Injection {
                 listen: address,
                 door: Door::Url(format!("https://{address}")),
@@ -133,6 +135,7 @@ async fn control_plane(address: SocketAddr) -> Process {
         mesh: MeshName::new("mesh-1").unwrap(),
         listen: "127.0.0.1:0".parse().unwrap(),
         socket: folder.join("door.sock"),
+        health: None,
         state: folder.join("state"),
         version: Version::new("0.1.0").unwrap(),
     };

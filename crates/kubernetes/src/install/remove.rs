@@ -34,6 +34,7 @@ fn labelled() -> Vec<(String, &'static str, bool)> {
         (rbac.clone(), "ClusterRoleBinding", false),
         (rbac, "ClusterRole", false),
         ("v1".into(), "ServiceAccount", true),
+        ("coordination.k8s.io/v1".into(), "Lease", true),
     ]
 }
 

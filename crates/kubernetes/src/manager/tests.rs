@@ -48,6 +48,7 @@ fn the_manager_may_do_what_managing_is_and_no_more() {
     for line in [
         "ClusterRole create selfsubjectrulesreviews",
         "ClusterRole create tokenreviews",
+        "ClusterRole get configmaps catamaran-ca-root-cert",
         "ClusterRole create configmaps catamaran-ca-root-cert",
         "ClusterRole patch configmaps catamaran-ca-root-cert",
         "ClusterRole create mutatingwebhookconfigurations catamaran-sidecar-injector-mesh-1",
