@@ -65,6 +65,7 @@ impl Instance {
     ) -> Result<Instance> {
         let mesh = MeshName::new(MESH)?;
         let installed = Installed {
+            replicas: 1,
             mesh: mesh.clone(),
             cluster: ClusterId::new(OWN)?,
             region: Some(Region::new("here")?),
