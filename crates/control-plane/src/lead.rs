@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use catamaran_kubernetes::connect::Access;
@@ -99,7 +100,13 @@ impl Lead {
     pub(crate) async fn write<T>(&self, write: impl Future<Output = T>) -> Option<T> {
         let _writing = self.0.writing.read().await;
         let until = self.until()?;
-        tokio::time::timeout_at(until, write).await.ok()
+        let mut write = std::pin::pin!(write);
+        // A process that was stopped in the middle begins no further request when it goes on: the clock comes before the answer.
+        let in_time = std::future::poll_fn(|context| match Instant::now() < until {
+            true => write.as_mut().poll(context).map(Some),
+            false => Poll::Ready(None),
+        });
+        tokio::time::timeout_at(until, in_time).await.ok().flatten()
     }
 
     /// Who writes, as far as we know.
@@ -347,6 +354,20 @@ mod tests {
         };
         assert_eq!(lead.write(slower).await, None);
         assert!(!lead.leads());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_stopped_in_the_middle_begins_nothing_more() {
+        let lead = Lead::new("one".into());
+        lead.tell(Some(Instant::now() + Duration::from_secs(10)));
+        let mut second = false;
+        let write = async {
+            // what was asked first is answered while we are stopped
+            tokio::time::advance(Duration::from_secs(11)).await;
+            second = true;
+        };
+        assert_eq!(lead.write(write).await, None);
+        assert!(!second);
     }
 
     #[tokio::test(start_paused = true)]
