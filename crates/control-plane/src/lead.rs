@@ -5,6 +5,7 @@
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::Poll;
 use std::time::Duration;
 
 use catamaran_kubernetes::connect::Access;
@@ -99,7 +100,7 @@ impl Lead {
     pub(crate) async fn write<T>(&self, write: impl Future<Output = T>) -> Option<T> {
         let _writing = self.0.writing.read().await;
         let until = self.until()?;
-        tokio::time::timeout_at(until, write).await.ok()
+        in_time(until, write).await
     }
 
     /// Writes into another cluster, when we lead. What hangs there must not keep the lease from being given back, so what is under
@@ -108,7 +109,7 @@ impl Lead {
         let mut changes = self.changes();
         let until = self.until()?;
         tokio::select! {
-            written = tokio::time::timeout_at(until, write) => written.ok(),
+            written = in_time(until, write) => written,
             _ = changes.wait_for(|leads| !leads) => None,
         }
     }
@@ -337,6 +338,17 @@ impl Standing {
     }
 }
 
+/// A write that ends with our time. A process that was stopped in the middle begins no further request when it goes on: the clock
+/// comes before the answer.
+async fn in_time<T>(until: Instant, write: impl Future<Output = T>) -> Option<T> {
+    let mut write = std::pin::pin!(write);
+    let guarded = std::future::poll_fn(|context| match Instant::now() < until {
+        true => write.as_mut().poll(context).map(Some),
+        false => Poll::Ready(None),
+    });
+    tokio::time::timeout_at(until, guarded).await.ok().flatten()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -381,6 +393,20 @@ mod tests {
         let never = lead.write_afar(std::future::pending::<()>());
         assert_eq!(never.await, None);
         assert_eq!(began.elapsed(), Duration::from_secs(11));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_that_was_stopped_in_the_middle_begins_nothing_more() {
+        let lead = Lead::new("one".into());
+        lead.tell(Some(Instant::now() + Duration::from_secs(10)));
+        let mut second = false;
+        let write = async {
+            // what was asked first is answered while we are stopped
+            tokio::time::advance(Duration::from_secs(11)).await;
+            second = true;
+        };
+        assert_eq!(lead.write(write).await, None);
+        assert!(!second);
     }
 
     #[tokio::test(start_paused = true)]

@@ -85,7 +85,10 @@ fn shape(value: &Value) -> BTreeMap<String, BTreeSet<&'static str>> {
     fn walk(path: &str, value: &Value, into: &mut BTreeMap<String, BTreeSet<&'static str>>) {
         let kind = match value {
             // What may be missing is null.
-            Value::Null => return drop(into.entry(path.into()).or_default()),
+            Value::Null => {
+                into.entry(path.into()).or_default();
+                return;
+            }
             Value::Bool(_) => "bool",
             Value::Number(_) => "number",
             Value::String(_) => "string",
