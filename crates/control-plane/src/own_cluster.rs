@@ -479,7 +479,7 @@ mod tests {
         let others: BTreeMap<String, Beat> = [
             ("two".to_owned(), beat("0.1.0", true)),
             ("starts".to_owned(), beat("0.9.0", false)),
-            ("odd".to_owned(), beat("what", true)),
+            ("odd".to_owned(), beat("no version", true)),
         ]
         .into();
         let run = versions(&Version::new("0.2.0").unwrap(), &others);
