@@ -171,7 +171,8 @@ fn every_room_depends_only_on_what_the_map_allows() {
     assert!(faults.is_empty(), "{}", faults.join("\n"));
 }
 
-/// Kubernetes' types stay in one room, so that a new major of them touches one room.
+/// Kubernetes' types stay in one room, so that a new major of them touches one room. The workshop's bench, which fills API servers with
+/// what others would write, is none of the product's.
 const KUBERNETES_CRATES: [&str; 3] = ["kube", "k8s-openapi", "schemars"];
 
 #[test]
@@ -180,7 +181,7 @@ fn only_one_room_knows_kubernetes_types() {
         for dependency in dependencies {
             let knows = KUBERNETES_CRATES.contains(&dependency.name.as_str());
             assert!(
-                !knows || room == "kubernetes",
+                !knows || room == "kubernetes" || room == "bench",
                 "{room} depends on {}",
                 dependency.name
             );

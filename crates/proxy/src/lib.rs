@@ -30,7 +30,7 @@
 //! #   namespace: Namespace::new("default").unwrap(), pod: PodName::new("sleep-1").unwrap(),
 //! #   service_account: ServiceAccount::new("sleep").unwrap(), trust_domain: TrustDomain::default(),
 //! #   cluster_domain: ClusterDomain::default(), join_token: None, state: folder.path().join("state"),
-//! #   admin_socket: folder.path().join("admin.sock"), capture: catamaran_proxy::Capture::Explicit,
+//! #   admin_socket: folder.path().join("admin.sock"), admin: None, capture: catamaran_proxy::Capture::Explicit,
 //! #   address: [127, 0, 0, 1].into(), app: [127, 0, 0, 1].into(), workers: NonZeroUsize::MIN,
 //! #   resolvers: vec![], access_log: None, app_probes: Default::default(), version: "1".into(),
 //!     // and who it is, where its workload listens, what it keeps where

@@ -472,11 +472,16 @@ fn the_control_plane_is_started_again() {
         })
     };
     let first = runs(None);
-    let line = std::fs::read_to_string(format!("/proc/{}/cmdline", first.pid)).unwrap();
-    assert!(
-        line.replace('\0', " ").contains("control-plane --fleet"),
-        "{line}"
-    );
+    // It is what starts it for a moment, under the same id.
+    fleet.wait("the control plane's own line", || {
+        let line = std::fs::read_to_string(format!("/proc/{}/cmdline", first.pid));
+        let line = line.unwrap_or_default().replace('\0', " ");
+        match line.contains("control-plane --fleet") {
+            true => Ok(()),
+            false => Err(line),
+        }
+    });
+    assert!(first.alive(), "the control plane ended");
     assert_eq!(lifecycle::kill_control_plane(&c).unwrap(), first);
     let second = runs(Some(first.pid));
     fleet.leave(node);
