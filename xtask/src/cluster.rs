@@ -30,7 +30,8 @@ Usage: cargo xtask cluster COMMAND
   test clusters      a cluster starts, runs the sample, answers exec and service names, meets another one, and leaves nothing
   test api           rooms and control planes on API servers: discovery, credentials, certificates by TokenReview, API servers that hang,
                      replicas and leases
-  test operate       an installation comes, may do what it needs and no more, and goes without a trace; the demo and the verbs that look
+  test install       an installation comes, may do what it needs and no more, and goes without a trace
+  test operate       the demo on two clusters, and each verb that looks at them
   test upgrade       an instance goes to another version and back under calls; builds the program twice
   test five-steps [FILTER]
                      the five steps on two clusters, two networks and flat; control planes, API server and link are lost under load
@@ -83,12 +84,14 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
         ["test"] => {
             crate::cluster_test::run()?;
             steps::api_servers()?;
+            steps::installed()?;
             steps::operated()?;
             steps::upgraded()?;
             steps::five_steps(None).map(|()| ExitCode::SUCCESS)
         }
         ["test", "clusters"] => crate::cluster_test::run().map(|()| ExitCode::SUCCESS),
         ["test", "api"] => steps::api_servers().map(|()| ExitCode::SUCCESS),
+        ["test", "install"] => steps::installed().map(|()| ExitCode::SUCCESS),
         ["test", "operate"] => steps::operated().map(|()| ExitCode::SUCCESS),
         ["test", "upgrade"] => steps::upgraded().map(|()| ExitCode::SUCCESS),
         ["test", "five-steps"] => steps::five_steps(None).map(|()| ExitCode::SUCCESS),

@@ -18,7 +18,8 @@ Usage: cargo xtask COMMAND [ARGS]
   demo [ARGS]    build what is missing and run `catamaran demo ARGS` (try: --once, --isolation process, --help)
   test           everything a change must pass: format, lints, docs, layers, unit and property tests, end-to-end tests
   test FILTER    end-to-end tests whose name contains FILTER, and nothing else
-  prove [N]      unit and property tests N times (10), each time with another seed, which is printed
+  prove [N]      unit and property tests N times (10), each time with another seed, which is printed; then tests on clusters that
+                 are too long for `test`
   fuzz [TARGET] [--for SECONDS]
                  feed the readers of strangers' bytes from a fuzzer, one or each in turn (180 s each)
   bench [ROW..]  our proxy and Envoy in turn, in release builds: --rounds N (3), --seconds S (3), --quick; --write puts the tables into

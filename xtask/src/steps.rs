@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::{cluster, envoy, image, machine};
+use crate::{cluster, cluster_test, envoy, image, machine};
 
 /// Builds what is missing and runs the demo with the arguments given.
 pub(crate) fn demo(args: &[String]) -> Result<ExitCode, String> {
@@ -27,7 +27,7 @@ pub(crate) fn build() -> Result<ExitCode, String> {
 /// The property tests' seed in the test command, so that equal code gives equal outcomes; `prove` takes others.
 const SEED: &str = "1";
 
-/// Unit and property tests again and again, each round with another seed.
+/// Unit and property tests again and again, each round with another seed; then what is too long for the test command.
 pub(crate) fn prove(rounds: u32) -> Result<ExitCode, String> {
     let start = std::time::SystemTime::now();
     let since = start.duration_since(std::time::UNIX_EPOCH);
@@ -56,6 +56,10 @@ pub(crate) fn prove(rounds: u32) -> Result<ExitCode, String> {
         )?;
         differential(&[("JUDGE_SEED", &seed)])?;
     }
+    // What is too long for the test command.
+    cluster_test::run()?;
+    operated()?;
+    upgraded()?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -112,7 +116,7 @@ pub(crate) fn test() -> Result<ExitCode, String> {
         cluster::program().map(drop)
     })?;
     report.step("rooms and control planes on API servers", api_servers)?;
-    report.step("what people do to clusters", operated)?;
+    report.step("an installation in a cluster", installed)?;
     report.step("the five steps on real clusters", || five_steps(None))?;
     report.print();
     Ok(ExitCode::SUCCESS)
@@ -147,13 +151,15 @@ pub(crate) fn api_servers() -> Result<(), String> {
     on_clusters("api_servers", None, None)
 }
 
-/// What people do to clusters with nodes: an installation in one of them, then the verbs that look at two.
+/// An installation comes, is what it was asked to be, and goes.
+pub(crate) fn installed() -> Result<(), String> {
+    let test = "an_instance_comes";
+    on_two(|env| by_name("catamaran-e2e", "kubernetes", Some(test), env))
+}
+
+/// The demo on two clusters, and the verbs that look at them.
 pub(crate) fn operated() -> Result<(), String> {
-    on_two(|env| {
-        let install = "an_instance_comes";
-        by_name("catamaran-e2e", "kubernetes", Some(install), env)?;
-        by_name("catamaran-e2e", "contexts", None, env)
-    })
+    on_two(|env| by_name("catamaran-e2e", "contexts", None, env))
 }
 
 /// An instance goes to another version and back, under calls. The program of that version is built too.
