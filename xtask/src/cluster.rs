@@ -194,6 +194,20 @@ pub(crate) fn refusal(args: &[&str]) -> Result<String, String> {
     }
 }
 
+/// Whether the program is there or can be built, said before anything else takes its time.
+pub(crate) fn can_build() -> Result<(), String> {
+    match home()?.join("clusters").is_file() {
+        true => Ok(()),
+        false => check_go(),
+    }
+}
+
+/// Where the programs of what `clusters/` holds now are, or will be.
+fn home() -> Result<PathBuf, String> {
+    let bin = folder("x")?.with_file_name("bin");
+    Ok(bin.join(content(&steps::root().join("clusters"))?))
+}
+
 /// The program, built if `clusters/` has changed since.
 pub(crate) fn program() -> Result<PathBuf, String> {
     let built = built()?;
@@ -215,9 +229,8 @@ pub(crate) fn kubectl() -> Result<PathBuf, String> {
 /// The folder of the built programs, named by the content of what they are built from.
 fn built() -> Result<PathBuf, String> {
     let source = steps::root().join("clusters");
-    let target = folder("x")?;
-    let bin = target.with_file_name("bin");
-    let home = bin.join(content(&source)?);
+    let home = home()?;
+    let bin = home.with_file_name("");
     if home.join("clusters").is_file() && home.join("pause").is_file() {
         return Ok(home);
     }

@@ -71,6 +71,10 @@ pub(crate) fn test() -> Result<ExitCode, String> {
             .into());
     }
     machine::prepare(true)?;
+    machine::prepare_cluster()?;
+    machine::prepare_cluster_tests()?;
+    machine::prepare_images()?;
+    cluster::can_build()?;
     let envoy = envoy::ready()?;
     let envoy = envoy.to_str().ok_or("the path of Envoy is not UTF-8")?;
     let mut report = Report::default();
