@@ -963,6 +963,10 @@ impl Exchange<'_> {
                             text: "the caller broke off its request".into(),
                         });
                     }
+                    let elsewhere = is_refused(&error) && lease.turned_away();
+                    if elsewhere && forward.retry.is_some() && original.can_replay() {
+                        continue;
+                    }
                     return Err(lost(&error, unsent.is_some(), address));
                 }
             }

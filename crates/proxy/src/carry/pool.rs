@@ -367,7 +367,7 @@ impl Pool {
 
     fn pick(self: &Rc<Self>, worker: &Rc<Worker>, fresh: bool) -> Option<Lease> {
         if let Some(shared) = self.pick_shared(worker) {
-            return Some(Lease::Http2(Stretch::of(shared)));
+            return Some(Lease::Http2(Stretch::of(shared, self.clone())));
         }
         if fresh {
             return None;
@@ -536,6 +536,17 @@ impl Pool {
             young[at].old.set(true);
         }
         spare.is_some()
+    }
+
+    /// Lets go of the connections that lead where `refused` leads, if it is a gateway's: the others lead elsewhere. Whether
+    /// there are any.
+    fn leave_lane(&self, refused: &Rc<Shared>) -> bool {
+        let mut all = self.shared.borrow_mut();
+        if self.gateway {
+            let leaf = refused.far.leaf;
+            all.retain(|one| !Rc::ptr_eq(one, refused) && (leaf.is_none() || one.far.leaf != leaf));
+        }
+        self.gateway && !all.is_empty()
     }
 
     fn young(&self) -> usize {
@@ -783,20 +794,23 @@ pub(crate) struct Own {
 }
 
 /// A stream's share of an HTTP/2 connection.
-pub(crate) struct Stretch(Rc<Shared>);
+pub(crate) struct Stretch {
+    shared: Rc<Shared>,
+    pool: Rc<Pool>,
+}
 
 impl Stretch {
-    fn of(shared: Rc<Shared>) -> Stretch {
+    fn of(shared: Rc<Shared>, pool: Rc<Pool>) -> Stretch {
         shared.streams.set(shared.streams.get() + 1);
         shared.served.set(shared.served.get().wrapping_add(1));
-        Stretch(shared)
+        Stretch { shared, pool }
     }
 }
 
 impl Drop for Stretch {
     fn drop(&mut self) {
-        self.0.streams.set(self.0.streams.get() - 1);
-        self.0.used_at.set(Instant::now());
+        self.shared.streams.set(self.shared.streams.get() - 1);
+        self.shared.used_at.set(Instant::now());
     }
 }
 
@@ -812,7 +826,7 @@ impl Lease {
     pub(crate) fn far(&self) -> &Rc<Far> {
         match self {
             Lease::Http1(own) => &own.far,
-            Lease::Http2(stretch) => &stretch.0.far,
+            Lease::Http2(stretch) => &stretch.shared.far,
         }
     }
 
@@ -826,6 +840,15 @@ impl Lease {
         match self {
             Lease::Http1(own) => own.reused,
             Lease::Http2(_) => true,
+        }
+    }
+
+    /// Heeds that the workload at the far end took no request. Behind a gateway the address stays the same and only another
+    /// connection leads to another workload, so those to this one are not used again. Whether there are any to others.
+    pub(crate) fn turned_away(&self) -> bool {
+        match self {
+            Lease::Http1(_) => false,
+            Lease::Http2(stretch) => stretch.pool.leave_lane(&stretch.shared),
         }
     }
 
@@ -847,7 +870,7 @@ impl Lease {
             }) => sender.try_send_request(request).await.map_err(failed),
             Lease::Http1(_) => unreachable!("a lease has its connection until it is released"),
             Lease::Http2(stretch) => stretch
-                .0
+                .shared
                 .sender
                 .clone()
                 .try_send_request(request)

@@ -524,6 +524,33 @@ async fn workloads_behind_a_gateway_that_deals_unevenly_share_the_load() {
     );
 }
 
+/// As when a service behind a gateway is scaled down: the gateway's address stays, and most connections through it lead to
+/// sidecars whose programs have ended, more of them than a request has attempts.
+#[tokio::test]
+async fn programs_that_are_down_behind_a_gateway_cost_nothing_where_another_answers() {
+    let trust = Trust::new();
+    let mut far = Vec::new();
+    for _ in 0..5 {
+        far.push(callee(&trust, 2, "helloworld", nobody().await));
+    }
+    let program = hello("up").await;
+    far.push(callee(&trust, 2, "helloworld", program.address));
+    let behind = far.iter().map(fleet::Proxy::inbound).collect();
+    let wire = Wire::dealt(behind).await;
+    let near = caller(&trust, vec![through(wire.address, 6)]);
+    let mut client = Client::to(near.outbound()).await;
+    for _ in 0..3 {
+        // connections to all of them stand, before calls count
+        let _ = client.get("/hello").await;
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    let before = program.requests();
+    for _ in 0..40 {
+        assert_eq!(client.get("/hello").await, (200, "up\n".into()));
+    }
+    assert_eq!(program.requests(), before + 40);
+}
+
 #[tokio::test]
 async fn a_cut_wire_costs_a_get_two_waits_and_no_failure() {
     let trust = Trust::new();
