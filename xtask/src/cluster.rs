@@ -32,6 +32,7 @@ Usage: cargo xtask cluster COMMAND
                      replicas and leases
   test install       an installation comes, may do what it needs and no more, and goes without a trace
   test operate       the demo on two clusters, and each verb that looks at them
+  test tokens        a renewed token outlives the control plane that renewed it; eleven minutes, as the shortest token lives ten
   test upgrade       an instance goes to another version and back under calls; builds the program twice
   test five-steps [FILTER]
                      the five steps on two clusters, two networks and flat; control planes, API server and link are lost under load
@@ -86,6 +87,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
             steps::api_servers()?;
             steps::installed()?;
             steps::operated()?;
+            steps::tokens()?;
             steps::upgraded()?;
             steps::five_steps(None).map(|()| ExitCode::SUCCESS)
         }
@@ -93,6 +95,7 @@ pub(crate) fn run(args: &[&str]) -> Result<ExitCode, String> {
         ["test", "api"] => steps::api_servers().map(|()| ExitCode::SUCCESS),
         ["test", "install"] => steps::installed().map(|()| ExitCode::SUCCESS),
         ["test", "operate"] => steps::operated().map(|()| ExitCode::SUCCESS),
+        ["test", "tokens"] => steps::tokens().map(|()| ExitCode::SUCCESS),
         ["test", "upgrade"] => steps::upgraded().map(|()| ExitCode::SUCCESS),
         ["test", "five-steps"] => steps::five_steps(None).map(|()| ExitCode::SUCCESS),
         ["test", "five-steps", filter] => {

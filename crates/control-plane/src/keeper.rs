@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use catamaran_model::{ClusterId, MemberMode, Timestamp};
+use catamaran_model::{ClusterId, Credential, MemberMode, Timestamp};
 use catamaran_process::Process;
 use catamaran_registry::{
     Applied, Change, Fact, FactKey, Freshness, Observed, Problem, ProblemKind, Registry, Severity,
@@ -467,6 +467,11 @@ impl Keeper {
             .filter_map(|cluster| Some((cluster.clone(), self.watches.lent(cluster)?)))
             .collect();
         for member in self.registry.members().values() {
+            if let (Some(lent), Credential::Secret(place)) =
+                (credentials.get_mut(&member.cluster), &member.credential)
+            {
+                lent.place = Some(place.clone());
+            }
             if let Err(reason) = self.watches.way_to(member) {
                 let lent = credentials.entry(member.cluster.clone()).or_default();
                 lent.refused = Some(reason.clone());

@@ -25,6 +25,7 @@ use crate::notices::Notices;
 use crate::replicas::Replicas;
 use crate::status::{ProblemStatus, Reporter, State, Status};
 use crate::troubles::{self, troubles};
+use crate::watches::{Lent, Renewed};
 
 /// How often the status is looked at.
 const ROUND: Duration = Duration::from_secs(2);
@@ -36,6 +37,8 @@ const KEYS_AGAIN: Duration = Duration::from_secs(10);
 /// What another said so shortly before we came to write is said once more, in case that one did not come to it.
 const PERHAPS_UNSAID: Duration = Duration::from_secs(60);
 const MAX_UNSAID: usize = 64;
+/// How soon after another a token of a cluster is written: who puts an old one back again and again is not answered each time.
+const TOKENS: Duration = Duration::from_secs(60);
 
 /// Starts what keeps it true.
 pub(crate) fn keep(
@@ -80,6 +83,7 @@ pub(crate) fn keep(
             known: Known::default(),
             notices: Notices::new(now),
             followed: VecDeque::new(),
+            tokens: BTreeMap::new(),
             complained: None,
         };
         loop {
@@ -118,6 +122,8 @@ struct Keeping {
     notices: Notices,
     /// What another replica should have said lately.
     followed: VecDeque<(Said, Timestamp)>,
+    /// When the token of a cluster was last to be kept, and why it could not be.
+    tokens: BTreeMap<ClusterId, (Timestamp, Option<String>)>,
     complained: Option<String>,
 }
 
@@ -131,10 +137,15 @@ impl Keeping {
         let status = self.reporter.status().await.with(&others);
         let now = (self.reporter.now)();
         let lent = self.reporter.kept.health.borrow().credentials.clone();
-        let troubles = troubles(&self.reporter.mesh, &status, &snapshot, &lent, now);
+        let mut troubles = troubles(&self.reporter.mesh, &status, &snapshot, &lent, now);
+        troubles.extend(self.tokens.iter().filter_map(|(cluster, (_, unkept))| {
+            let ends = lent.get(cluster)?.ends?;
+            Some(troubles::unkept(cluster, ends, unkept.as_deref()?))
+        }));
         let said = self.notices.step(troubles, now);
         if !self.lead.leads() {
             self.led = false;
+            self.tokens.clear();
             self.followed
                 .extend(said.into_iter().map(|said| (said, now)));
             while self.followed.len() > MAX_UNSAID
@@ -155,6 +166,9 @@ impl Keeping {
         }
         if let Err(error) = self.roots(&snapshot).await {
             failure = Some(error.about("the ConfigMaps of roots"));
+        }
+        if let Err(error) = self.tokens(&lent).await {
+            failure = Some(error.about("a renewed token"));
         }
         let before = std::mem::take(&mut self.followed).into_iter();
         if let Err(error) = self.say(before.map(|(said, _)| said).chain(said)).await {
@@ -206,6 +220,41 @@ impl Keeping {
                 }
                 Some(Err(failure)) => return Err(failure),
             }
+        }
+        failed
+    }
+
+    /// Renewed tokens, where a control plane that starts later finds them.
+    async fn tokens(&mut self, lent: &BTreeMap<ClusterId, Lent>) -> Done {
+        self.tokens.retain(|cluster, _| lent.contains_key(cluster));
+        let mut failed = Ok(());
+        for (cluster, lent) in lent {
+            let (Some(place), Some(Renewed { from, to })) = (&lent.place, &lent.renewed) else {
+                if let Some((_, unkept)) = self.tokens.get_mut(cluster) {
+                    *unkept = None;
+                }
+                continue;
+            };
+            let now = (self.reporter.now)();
+            let last = self.tokens.get(cluster);
+            if last.is_some_and(|(at, _)| now.since(*at) < TOKENS) {
+                continue;
+            }
+            let mesh = self.reporter.mesh.clone();
+            let keep = (self.writer).keep_token(&mesh, cluster, place, from, &to.token);
+            let Some(kept) = self.lead.write(keep).await else {
+                break;
+            };
+            let unkept = match &kept {
+                Ok(true) => {
+                    tracing::info!(%cluster, secret = %place, "the renewed token is kept");
+                    None
+                }
+                Ok(false) => None,
+                Err(failure) => Some(failure.about(&format!("the Secret {place}"))),
+            };
+            self.tokens.insert(cluster.clone(), (now, unkept));
+            failed = failed.and(kept.map(drop));
         }
         failed
     }

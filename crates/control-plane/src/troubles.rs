@@ -20,6 +20,8 @@ const REFUSED: Reason = ("CredentialRefused", "CredentialAccepted");
 const EXPIRED: Reason = ("CredentialExpired", "CredentialRenewed");
 const UNRENEWED: Reason = ("CredentialNotRenewed", "CredentialRenewed");
 
+const UNKEPT: Reason = ("CredentialNotKept", "CredentialKept");
+
 /// A credential that ends sooner is worth a word at once when it is not renewed; before that there is time to try again.
 const NEAR: Duration = Duration::from_secs(3600);
 const TRYING: Duration = Duration::from_secs(300);
@@ -124,6 +126,21 @@ pub(crate) fn troubles(
     all
 }
 
+/// That a renewed token is in memory only.
+pub(crate) fn unkept(cluster: &ClusterId, ends: Timestamp, why: &str) -> Trouble {
+    Trouble {
+        about: About::Cluster(cluster.clone()),
+        reason: UNKEPT,
+        subject: String::new(),
+        note: format!(
+            "its credential is renewed and ends at {}, and is not kept: {why}; a control plane that starts after the one in the \
+             Secret has ended needs another, which `catamaran cluster add` makes, with the right to keep it",
+            utc(ends)
+        ),
+        settle: SETTLE,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -174,7 +191,7 @@ mod tests {
         let failing = |seconds| Lent {
             ends: ends(seconds),
             failing: Some("503".into()),
-            refused: None,
+            ..Lent::default()
         };
         assert_eq!(
             heard(none(), failing(86_400)),

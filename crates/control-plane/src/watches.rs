@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use catamaran_kubernetes::connect::Access;
-use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
+use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig, User};
 use catamaran_kubernetes::remote::{Credentials, same_cluster};
-use catamaran_kubernetes::token::{self, Renewal};
+use catamaran_kubernetes::token::{self, Granted, Renewal};
 use catamaran_kubernetes::watch as server;
 use catamaran_local::fleet::FleetDir;
 use catamaran_local::manifest::Problem as ManifestProblem;
@@ -83,6 +83,17 @@ pub(crate) struct Lent {
     pub(crate) failing: Option<String>,
     /// Why it is not accepted, or cannot be used.
     pub(crate) refused: Option<String>,
+    /// The Secret where it is: `NAMESPACE/NAME`, or the name of one in our namespace.
+    pub(crate) place: Option<String>,
+    /// What it was renewed to, while the Secret does not have that.
+    pub(crate) renewed: Option<Renewed>,
+}
+
+/// A credential, and the token that came after the one in it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Renewed {
+    pub(crate) from: Arc<Kubeconfig>,
+    pub(crate) to: Granted,
 }
 
 /// The watches that run. A new one runs beside the old one until its list is complete.
@@ -113,6 +124,46 @@ enum Beside {
         /// The way there, when more is done with it than watching.
         afar: Option<Access>,
     },
+}
+
+impl Running {
+    /// The credential, and what it was renewed to since.
+    fn renewed(&self) -> Option<Renewed> {
+        let (Way::Server(config) | Way::Afar(config)) = &self.way else {
+            return None;
+        };
+        let Beside::Server { renewal, .. } = &self.beside else {
+            return None;
+        };
+        match &*renewal.borrow() {
+            Renewal::InTime(granted) if config.token().as_ref() != Some(&granted.token) => {
+                Some(Renewed {
+                    from: config.clone(),
+                    to: granted.clone(),
+                })
+            }
+            _ => None,
+        }
+    }
+
+    /// Whether a way is ours with the token that we renewed it to: then it is the one that is in use.
+    fn renewed_to(&self, way: &Way) -> bool {
+        let same_mode = matches!(
+            (&self.way, way),
+            (Way::Server(_), Way::Server(_)) | (Way::Afar(_), Way::Afar(_))
+        );
+        let (Way::Server(config) | Way::Afar(config), true) = (way, same_mode) else {
+            return false;
+        };
+        self.renewed().is_some_and(|renewed| {
+            let user = User::Token(renewed.to.token.clone());
+            let next = Kubeconfig {
+                user,
+                ..(*renewed.from).clone()
+            };
+            next == **config
+        })
+    }
 }
 
 impl Drop for Running {
@@ -190,10 +241,15 @@ impl Watches {
     pub(crate) fn ensure(&mut self, cluster: &ClusterId, way: &Way) -> bool {
         let newest = self
             .clusters
-            .get(cluster)
-            .and_then(|running| running.last());
-        if newest.is_some_and(|newest| newest.way == *way && !newest.task.is_finished()) {
-            return false;
+            .get_mut(cluster)
+            .and_then(|running| running.last_mut());
+        if let Some(newest) = newest.filter(|newest| !newest.task.is_finished()) {
+            if newest.renewed_to(way) {
+                newest.way = way.clone();
+            }
+            if newest.way == *way {
+                return false;
+            }
         }
         self.start(cluster, way);
         true
@@ -413,6 +469,8 @@ impl Watches {
             ends,
             failing,
             refused: known.borrow().refused.clone(),
+            place: None,
+            renewed: running.renewed(),
         })
     }
 

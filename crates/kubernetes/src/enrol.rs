@@ -15,6 +15,7 @@ use crate::base64;
 use crate::connect::Access;
 use crate::crd::{Cluster, FIELD_MANAGER, Mesh};
 use crate::failure::{Failure, printable};
+use crate::install;
 use crate::kubeconfig::{Allowed, Kubeconfig, User};
 use crate::manifest;
 use crate::reader;
@@ -257,6 +258,27 @@ pub fn secret(mesh: &MeshName, cluster: &ClusterId, config: &Kubeconfig, uid: &s
     secret
 }
 
+/// The right to keep a renewed token in the Secret of a cluster, which is that Secret's alone, and who has it.
+pub fn keeping(mesh: &MeshName, cluster: &ClusterId) -> [Value; 2] {
+    let (account, version) = (install::name(mesh), "rbac.authorization.k8s.io/v1");
+    let name = format!("{account}-credential-{cluster}");
+    let metadata =
+        json!({"namespace": SYSTEM, "name": name, "labels": {INSTANCE_LABEL: mesh.as_str()}});
+    [
+        json!({
+            "apiVersion": version, "kind": "Role", "metadata": metadata,
+            "rules": [{
+                "apiGroups": [""], "resources": ["secrets"], "resourceNames": [secret_name(cluster)], "verbs": ["patch"],
+            }],
+        }),
+        json!({
+            "apiVersion": version, "kind": "RoleBinding", "metadata": metadata,
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+            "subjects": [{"kind": "ServiceAccount", "name": account, "namespace": SYSTEM}],
+        }),
+    ]
+}
+
 /// The object `Cluster`.
 pub fn object(member: &Member) -> Value {
     let mut cluster = Cluster::from(member);
@@ -313,11 +335,14 @@ pub async fn put(access: &Access, object: &Value) -> Result<(), Failure> {
 /// Why one of them is still there.
 pub async fn forget(
     access: &Access,
+    mesh: &MeshName,
     cluster: &ClusterId,
     secret: bool,
 ) -> Result<Vec<String>, Failure> {
     let mut all = vec![object(&discovered(cluster))];
     if secret {
+        let [role, binding] = keeping(mesh, cluster);
+        all.extend([binding, role]);
         all.push(json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"namespace": SYSTEM, "name": secret_name(cluster)}}));
     }
     let mut gone = Vec::new();

@@ -11,7 +11,7 @@ use catamaran_model::{
     ClusterId, MeshExport as Export, MeshName, Namespace, SpiffeId, Timestamp, Version,
 };
 use catamaran_registry::Freshness;
-use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use k8s_openapi::jiff;
 use kube::api::{Patch, PatchParams};
@@ -20,20 +20,32 @@ use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
+use zeroize::Zeroizing;
 
+use crate::base64;
 use crate::connect::Access;
 pub use crate::crd::Phase;
 use crate::crd::{
     Cluster, ClusterStatus, FIELD_MANAGER, FreshnessState, FreshnessStatus, Mesh, MeshExport,
     MeshExportStatus, MeshStatus, ReplicaStatus,
 };
+use crate::enrol::{self, INSTANCE_LABEL};
 use crate::failure::Failure;
 use crate::inject::ROOTS;
+use crate::kubeconfig::{Allowed, Kubeconfig, User};
 
 /// An answer may take this long.
 const LIMIT: Duration = Duration::from_secs(10);
 /// The label by which the ConfigMaps of roots are found.
 pub const ROOTS_LABEL: (&str, &str) = ("catamaran.dev/config", "true");
+
+/// What is read only to be held against what is in use already.
+const EVERYTHING: Allowed = Allowed {
+    loopback: true,
+    link_local: true,
+    proxy: true,
+    files: false,
+};
 
 /// Whether something is as wanted, and since when.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -319,6 +331,74 @@ impl Writer {
         // there is one in each namespace, and each is read before it is written
         self.seen.remove(&key);
         put
+    }
+
+    /// Keeps a renewed token in the Secret of a cluster, in place of the one that it was renewed from; says whether it is kept
+    /// there. It is not when the Secret is not one that `cluster add` wrote for this instance, or holds something else by now:
+    /// that is somebody's, and counts.
+    ///
+    /// # Errors
+    /// Why it is not there. [`Failure::Forbidden`]: nobody granted it, see [`enrol::keeping`].
+    pub async fn keep_token(
+        &mut self,
+        mesh: &MeshName,
+        cluster: &ClusterId,
+        place: &str,
+        before: &Kubeconfig,
+        token: &Zeroizing<String>,
+    ) -> Result<bool, Failure> {
+        let name = place.rsplit_once('/').map_or(place, |(_, name)| name);
+        if name != enrol::secret_name(cluster)
+            || place
+                .rsplit('/')
+                .nth(1)
+                .is_some_and(|n| n != SpiffeId::SYSTEM_NAMESPACE)
+        {
+            return Ok(false);
+        }
+        let key = ours::<Secret>("Secret", name);
+        let found: Secret = self.look(&key).await?;
+        // It holds what this process should not keep longer than needed, and is read anew each time.
+        let seen = self.seen.remove(&key);
+        let wrote = found
+            .labels()
+            .get(INSTANCE_LABEL)
+            .is_some_and(|of| of == mesh.as_str());
+        let data = found.data.unwrap_or_default();
+        let text = data
+            .get(cluster.as_str())
+            .and_then(|text| std::str::from_utf8(&text.0).ok());
+        let held = text.and_then(|text| Kubeconfig::read(text, EVERYTHING).ok());
+        let (true, Some(held)) = (wrote, held) else {
+            return Ok(false);
+        };
+        if held.token().as_ref() == Some(token) {
+            return Ok(true);
+        }
+        if held != *before {
+            return Ok(false);
+        }
+        let next = Kubeconfig {
+            user: User::Token(token.clone()),
+            ..held
+        };
+        let text = base64::encode(enrol::kubeconfig(cluster, &next).as_bytes());
+        let patch = json!({
+            "metadata": {"resourceVersion": seen.map(|seen| seen.version)},
+            "data": {cluster.as_str(): text},
+        });
+        let secrets: Api<Secret> =
+            Api::namespaced(self.access.client().clone(), SpiffeId::SYSTEM_NAMESPACE);
+        let params = PatchParams {
+            field_manager: Some(FIELD_MANAGER.into()),
+            ..PatchParams::default()
+        };
+        within(
+            &self.access,
+            secrets.patch(name, &params, &Patch::Merge(&patch)),
+        )
+        .await?;
+        Ok(true)
     }
 
     async fn put_status<K: Ours>(

@@ -91,10 +91,13 @@ pub fn enrolment(enrol: &EnrolCluster) -> Vec<Placed> {
     }
     let mut member = enrol::discovered(&enrol.cluster);
     member.network = enrol.network.clone();
-    all.push(Placed {
-        place: format!("the cluster of {} ({})", enrol.mesh, enrol.home.name()),
-        object: enrol::object(&member),
-    });
+    let place = format!("the cluster of {} ({})", enrol.mesh, enrol.home.name());
+    let keeping = enrol::keeping(&enrol.mesh, &enrol.cluster);
+    let here = std::iter::once(enrol::object(&member)).chain(keeping);
+    all.extend(here.map(|object| Placed {
+        place: place.clone(),
+        object,
+    }));
     all
 }
 
@@ -409,6 +412,7 @@ pub(crate) async fn write(
         put.map_err(ContactError::failed(&own.who, "the instance's objects"))?;
         job.note(manifest::title(&object));
     }
+    keep_renewed(enrol, own, job).await?;
     job.remark(match (before, role) {
         (None, Role::Reader) => format!("{} sees {cluster} (read only)", enrol.mesh),
         (None, Role::Manager) => format!("{} is told to manage {cluster}", enrol.mesh),
@@ -423,6 +427,34 @@ pub(crate) async fn write(
         job.remark(format!(
             "! the control plane uses this credential only when it allows {what} too"
         ));
+    }
+    Ok(())
+}
+
+/// Lets the control plane keep what it renews, so that one that starts later has it.
+async fn keep_renewed(
+    enrol: &EnrolCluster,
+    own: &Reached,
+    job: &mut Job,
+) -> Result<(), OperateError> {
+    for object in enrol::keeping(&enrol.mesh, &enrol.cluster) {
+        match enrol::put(&own.access, &object).await {
+            Ok(()) => job.note(manifest::title(&object)),
+            // Who may write Secrets and no rights of others goes without.
+            Err(failure @ Failure::Forbidden { .. }) => {
+                job.remark(format!(
+                    "! the control plane may not keep renewed tokens, as you may not grant it that ({}): one that starts after \
+                     this one has ended needs the same command again",
+                    failure.about("roles")
+                ));
+                return Ok(());
+            }
+            Err(failure) => {
+                return Err(ContactError::failed(&own.who, "the instance's objects")(
+                    failure,
+                ));
+            }
+        }
     }
     Ok(())
 }
@@ -463,7 +495,7 @@ pub async fn forget_cluster(forget: &ForgetCluster, job: &mut Job) -> Result<(),
 
     job.begin(&format!("let {mesh} forget {cluster}"));
     let ours = home.wrote_secret(cluster);
-    let gone = enrol::forget(&own.access, cluster, ours).await;
+    let gone = enrol::forget(&own.access, mesh, cluster, ours).await;
     let gone = gone.map_err(ContactError::failed(&own.who, "the instance's objects"));
     if let Ok(gone) = &gone {
         for one in gone {

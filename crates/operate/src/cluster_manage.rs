@@ -283,7 +283,7 @@ pub(crate) async fn unmanage(
 
     job.begin(&format!("let {mesh} forget {cluster}"));
     let ours = home.wrote_secret(cluster);
-    let gone = enrol::forget(&own.access, cluster, ours).await;
+    let gone = enrol::forget(&own.access, mesh, cluster, ours).await;
     let gone = gone.map_err(ContactError::failed(&own.who, "the instance's objects"));
     gone.iter().flatten().for_each(|one| job.note(one));
     job.end(gone)?;

@@ -11,6 +11,7 @@ use catamaran_e2e::{Fleet, binary};
 use serde_json::Value;
 
 mod managed;
+mod tokens;
 
 const SOON: Duration = Duration::from_secs(60);
 

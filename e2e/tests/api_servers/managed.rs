@@ -7,7 +7,7 @@ use super::*;
 const MANAGER: &str = "system:serviceaccount:catamaran-system:catamaran-manager-mesh-1";
 
 /// What a command said, and whether it was content.
-fn catamaran(line: &str, home: &ApiServer, three: Option<&ApiServer>) -> (bool, String) {
+pub(super) fn catamaran(line: &str, home: &ApiServer, three: Option<&ApiServer>) -> (bool, String) {
     let context = home.folder.file_name().unwrap();
     let mut command = Command::new(binary());
     command

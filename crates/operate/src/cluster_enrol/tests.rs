@@ -29,7 +29,7 @@ fn what_would_be_written_is_told_with_its_place() {
     assert_eq!(
         text.matches("# in the cluster of mesh-1 (context one)")
             .count(),
-        1
+        3
     );
     assert!(text.contains("network: network2") && !text.contains("token:"));
     let documents = text.split("---\n").count();

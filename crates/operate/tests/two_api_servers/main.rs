@@ -10,9 +10,11 @@ use std::time::Duration;
 
 use catamaran_kubernetes::connect::Access;
 use catamaran_kubernetes::crd;
+use catamaran_kubernetes::failure::Failure;
 use catamaran_kubernetes::gateway::ServiceType;
-use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig};
+use catamaran_kubernetes::kubeconfig::{Allowed, Kubeconfig, User};
 use catamaran_kubernetes::watch::{Beside, Reads, Watched, watch};
+use catamaran_kubernetes::write::Writer;
 use catamaran_kubernetes::{Pace, rights, token};
 use catamaran_model::{ClusterId, MeshName, Namespace, NetworkId, ServiceAccount};
 use catamaran_operate::{
@@ -308,10 +310,12 @@ async fn a_cluster_is_added_renewed_and_removed() {
         "serviceaccount/catamaran-reader-mesh-1",
     ];
     assert_eq!(two.ours(), reader.map(str::to_owned).into());
-    assert_eq!(
-        one.ours(),
-        BTreeSet::from(["secret/istio-remote-secret-cluster-2".to_owned()])
-    );
+    let here = [
+        "role.rbac.authorization.k8s.io/catamaran-mesh-1-credential-cluster-2",
+        "rolebinding.rbac.authorization.k8s.io/catamaran-mesh-1-credential-cluster-2",
+        "secret/istio-remote-secret-cluster-2",
+    ];
+    assert_eq!(one.ours(), here.map(str::to_owned).into());
     let secret = one.get("secret", "istio-remote-secret-cluster-2").unwrap();
     assert_eq!(secret["metadata"]["labels"]["istio/multiCluster"], "true");
     let cluster = one.get("clusters.catamaran.dev", "cluster-2").unwrap();
@@ -346,7 +350,7 @@ async fn a_cluster_is_added_renewed_and_removed() {
     let (renewed, said) = add(&enrol("cluster-2", &one, &two)).await;
     renewed.unwrap();
     assert!(said.contains("is renewed"), "{said}");
-    let (file, after) = held(&one);
+    let (_, after) = held(&one);
     assert_ne!(before.token(), after.token());
     let same = one.get("clusters.catamaran.dev", "cluster-2").unwrap();
     assert_eq!(
@@ -356,6 +360,8 @@ async fn a_cluster_is_added_renewed_and_removed() {
     let old = Access::new(&before, LOOPBACK).unwrap();
     assert_eq!(rights::review(&old).await.unwrap().more, BTreeSet::new());
 
+    renewed_tokens_are_kept(&one, &after).await;
+    let (file, after) = held(&one);
     brought_along(&one, &two, &file).await;
     watched_as_a_control_plane_does(&two, &after).await;
 
@@ -383,6 +389,125 @@ async fn a_cluster_is_added_renewed_and_removed() {
         .await
         .unwrap_err();
     assert_eq!(gone.code(), "CTM-C103");
+}
+
+/// What a control plane does with a token that it has renewed: one that starts later finds it in the Secret.
+async fn renewed_tokens_are_kept(one: &Server, before: &Kubeconfig) {
+    // The control plane's own account, with what it has beside the right that `cluster add` grants.
+    let name = "catamaran-mesh-1";
+    let metadata = json!({"namespace": "catamaran-system", "name": name});
+    one.apply(&json!({"apiVersion": "v1", "kind": "ServiceAccount", "metadata": metadata}));
+    one.apply(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role", "metadata": metadata,
+        "rules": [{"apiGroups": [""], "resources": ["secrets"], "verbs": ["get", "list", "watch"]}]}));
+    one.apply(&json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding", "metadata": metadata,
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "namespace": "catamaran-system", "name": name}]}));
+    let text = std::fs::read_to_string(one.file()).unwrap();
+    let admin = Kubeconfig::read(&text, LOOPBACK).unwrap();
+    let token = one.kubectl(&["create", "token", name, "-n", "catamaran-system"]);
+    let own = Kubeconfig {
+        user: User::Token(token.trim().to_owned().into()),
+        ..admin
+    };
+    let mut writer = Writer::new(Access::new(&own, LOOPBACK).unwrap(), "test".into());
+
+    let namespace = Namespace::new("catamaran-system").unwrap();
+    let account = ServiceAccount::new("catamaran-reader-mesh-1").unwrap();
+    let reader = Access::new(before, LOOPBACK).unwrap();
+    let next = token::request(&reader, &namespace, &account, token::LIFE);
+    let next = next.await.unwrap().token;
+    assert_ne!(before.token().unwrap(), next);
+    let (mesh, cluster) = (mesh(), id("cluster-2"));
+    let secret = "istio-remote-secret-cluster-2";
+    let was = one.get("secret", secret).unwrap();
+
+    // Nobody but whom it was granted, and nothing but that Secret.
+    let role = "catamaran-mesh-1-credential-cluster-2";
+    let binding = one.get("rolebinding", role).unwrap();
+    one.kubectl(&["delete", "rolebinding", role, "-n", "catamaran-system"]);
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    let refused = loop {
+        // rights that were taken away count a moment later
+        let kept = writer
+            .keep_token(&mesh, &cluster, secret, &wrong(before), &next)
+            .await;
+        assert_eq!(kept, Ok(false), "it holds something else");
+        let can = [
+            "auth",
+            "can-i",
+            "patch",
+            &format!("secret/{secret}"),
+            "-n",
+            "catamaran-system",
+            "--as=system:serviceaccount:catamaran-system:catamaran-mesh-1",
+        ];
+        if !one.try_kubectl(&can, "").0 {
+            break writer
+                .keep_token(&mesh, &cluster, secret, before, &next)
+                .await;
+        }
+        assert!(
+            tokio::time::Instant::now() < end,
+            "the right is still there"
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert!(
+        matches!(refused, Err(Failure::Forbidden { .. })),
+        "{refused:?}"
+    );
+    assert_eq!(held(one).1, *before);
+    let mut binding = binding;
+    for field in ["resourceVersion", "uid", "creationTimestamp"] {
+        binding["metadata"].as_object_mut().unwrap().remove(field);
+    }
+    one.apply(&binding);
+
+    let end = tokio::time::Instant::now() + Duration::from_secs(20);
+    loop {
+        match writer
+            .keep_token(&mesh, &cluster, secret, before, &next)
+            .await
+        {
+            Ok(kept) => break assert!(kept),
+            Err(Failure::Forbidden { .. }) if tokio::time::Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            Err(failure) => panic!("{failure:?}"),
+        }
+    }
+    let kept = held(one).1;
+    assert_eq!(kept.token(), Some(next.clone()));
+    assert_eq!((&kept.server, &kept.ca), (&before.server, &before.ca));
+    let is = one.get("secret", secret).unwrap();
+    for part in ["labels", "annotations"] {
+        assert_eq!(is["metadata"][part], was["metadata"][part]);
+    }
+
+    // Again is nothing new; and what was renewed from something older is not written over it.
+    let version = |secret: &Value| secret["metadata"]["resourceVersion"].clone();
+    let again = writer
+        .keep_token(&mesh, &cluster, secret, before, &next)
+        .await;
+    assert_eq!(again, Ok(true));
+    let older = token::request(&reader, &namespace, &account, token::LIFE);
+    let older = older.await.unwrap().token;
+    let late = writer
+        .keep_token(&mesh, &cluster, secret, before, &older)
+        .await;
+    assert_eq!(late, Ok(false));
+    assert_eq!(version(&one.get("secret", secret).unwrap()), version(&is));
+    for what in ["rolebinding", "role", "serviceaccount"] {
+        one.kubectl(&["delete", what, name, "-n", "catamaran-system"]);
+    }
+}
+
+/// The same way with another token.
+fn wrong(config: &Kubeconfig) -> Kubeconfig {
+    Kubeconfig {
+        user: User::Token("of nobody".to_owned().into()),
+        ..config.clone()
+    }
 }
 
 /// A token without rights at once, and no token once the API server has forgotten that it knew it.
