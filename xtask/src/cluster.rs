@@ -32,7 +32,7 @@ Usage: cargo xtask cluster COMMAND
                      replicas and leases
   test install       an installation comes, may do what it needs and no more, and goes without a trace
   test operate       the demo on two clusters, and each verb that looks at them
-  test tokens        a renewed token outlives the control plane that renewed it; eleven minutes, as the shortest token lives ten
+  test tokens        a renewed token outlives the control plane that renewed it; twelve minutes, as the shortest token lives ten
   test upgrade       an instance goes to another version and back under calls; builds the program twice
   test five-steps [FILTER]
                      the five steps on two clusters, two networks and flat; control planes, API server and link are lost under load
